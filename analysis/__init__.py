@@ -1,0 +1,1 @@
+"""The science: sample difficulty and the scaling-law theory."""

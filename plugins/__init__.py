@@ -1,0 +1,1 @@
+"""The idea: the SDC loss term. Needs torch alone."""

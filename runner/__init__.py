@@ -1,0 +1,1 @@
+"""The machinery: git, launching, data, networks, evaluation, command line."""

@@ -1,0 +1,56 @@
+"""Files arrive whole or not at all."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import os
+import secrets
+from collections.abc import Iterator
+from pathlib import Path
+
+from runner.errors import FatalError
+
+
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Yield a temporary sibling of `path` to write to; it takes the place of `path` only if the block succeeds.
+
+    Raises FatalError when the disk is full; whatever happens, no temporary file stays.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.{secrets.token_hex(4)}.partial")
+    try:
+        with no_space_is_fatal(path):
+            yield partial
+            os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write `text` to `path`, whole or not at all."""
+    with replacing(path) as partial:
+        partial.write_text(text, encoding="utf-8")
+
+
+def sha256(path: Path) -> str:
+    """The SHA-256 of a file's content, as hex."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@contextlib.contextmanager
+def no_space_is_fatal(path: Path) -> Iterator[None]:
+    """Turn 'no space left' (also when a library wraps it in its own exception) into a FatalError naming `path`."""
+    try:
+        yield
+    except Exception as error:
+        full = (errno.ENOSPC, errno.EDQUOT)
+        if (isinstance(error, OSError) and error.errno in full) or "No space left on device" in str(error):
+            raise FatalError(
+                f"no space left on the disk while writing {path}\n"
+                f"Free some (df -h {path.parent}), or write elsewhere: --runs DIR for runs, SDC_CACHE=DIR for data."
+            ) from error
+        raise

@@ -1,0 +1,1 @@
+"""What runs inside an upstream process, around an unchanged upstream script."""
