@@ -1,0 +1,96 @@
+"""What an adapter says about a method: data, and at most a few small functions of a job."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+Value = int | float | str
+
+
+@dataclass(frozen=True)
+class Upstream:
+    """A public repository at one commit. `licence` is None where its authors gave none."""
+
+    url: str
+    commit: str
+    licence: str | None
+    files: tuple[str, ...] = ("*.py", "LICENSE*")
+    """Sparse-checkout patterns: what is fetched and checked out."""
+
+    def __post_init__(self) -> None:
+        if not self.url.startswith("https://"):
+            raise ValueError(f"an upstream is named by its https address, got {self.url!r}")
+        if not re.fullmatch(r"[0-9a-f]{40}", self.commit):
+            raise ValueError(f"a pin is a full commit hash, not a branch or a tag, got {self.commit!r}")
+
+
+@dataclass(frozen=True)
+class Patch:
+    """One script's change: the patch file and its hash, and the script's git blob before and after."""
+
+    script: str
+    file: str
+    sha256: str
+    before: str
+    after: str
+
+
+@dataclass(frozen=True)
+class Slot:
+    """A dataset as the script knows it: its name there, and the shape of what the script expects under that name."""
+
+    name: str
+    classes: int
+    channels: int
+    size: int
+
+
+@dataclass(frozen=True)
+class Option:
+    """A hyper-parameter of the script that a recipe or `--set` may give: its default there, and what it is."""
+
+    default: Value
+    help: str
+    choices: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Job:
+    """One distillation, in the words the script needs."""
+
+    slot: Slot
+    ipc: int
+    model: str
+    options: Mapping[str, Value]
+
+
+@dataclass(frozen=True)
+class Adapter:
+    """All we know of a method: where its code is, what we change, what it can do, how it is called and evaluated."""
+
+    method: str
+    title: str
+    upstream: Upstream
+    patch: Patch
+    datasets: Mapping[str, str]
+    """Dataset names of this project that the script knows itself, and what it calls them."""
+    slots: tuple[Slot, ...]
+    models: tuple[str, ...]
+    options: Mapping[str, Option]
+    refuse: Callable[[Job], str | None]
+    """Why the script cannot do this job, or None."""
+    argv: Callable[[Job], list[str]]
+    """The script's command line for this job, without the options of SDC."""
+    steps: Callable[[Job], int]
+    """How often the synthetic images are updated."""
+    evaluation: Callable[[Job], Mapping[str, Value]]
+    """How the method's own code trains on its distilled set: the fields of a protocol."""
+    advice: Mapping[str, str] = field(default_factory=dict)
+    """What to change when a run fails: `diverged`, `memory`."""
+
+
+def flags(options: Mapping[str, Value]) -> list[str]:
+    """`{"lr": 0.1}` as `["--lr", "0.1"]`."""
+    return [word for name, value in options.items() for word in (f"--{name}", str(value))]

@@ -1,0 +1,30 @@
+"""DM: Dataset Condensation with Distribution Matching (Zhao, Bilen, WACV 2023)."""
+
+from __future__ import annotations
+
+from adapters import vico
+from adapters.base import Adapter, Option
+
+ADAPTER = Adapter(
+    method="dm",
+    title="Dataset Condensation with Distribution Matching",
+    upstream=vico.UPSTREAM,
+    patch=vico.MAIN_DM,
+    datasets=vico.DATASETS,
+    slots=vico.SLOTS,
+    # It matches features, so the network needs the script's `embed`: MLP and LeNet have none there. Networks with batch
+    # normalisation go through the script's other branch, which the patch does not reach.
+    models=(*vico.CONVNETS, "AlexNet", "VGG11", "ResNet18"),
+    options=vico.OPTIONS
+    | {
+        "Iteration": Option(20000, "iterations, each with a fresh network"),
+        "lr_img": Option(1.0, vico.OPTIONS["lr_img"].help),
+        "init": Option("real", vico.OPTIONS["init"].help, vico.OPTIONS["init"].choices),
+        "dsa_strategy": vico.DSA_STRATEGY,
+    },
+    refuse=vico.refuse,
+    argv=vico.argv,
+    steps=lambda job: int(job.options["Iteration"]) + 1,
+    evaluation=vico.augmented_evaluation,
+    advice=vico.ADVICE,
+)

@@ -1,0 +1,122 @@
+"""Sample Difficulty Correction: one loss term, the gradient norm of the synthetic images, that favours easier samples.
+
+With S the synthetic images and their labels, theta the network's parameters, t the step of the distillation:
+
+    L(S) = L_match(S) + lambda(t) * D(S),    D(S) = || grad_theta loss(S; theta) ||_2   over all parameters, flattened
+
+Method: arXiv 2408.12483, whose abstract measures sample difficulty by the gradient norm. The abstract gives no formula;
+the form above, the schedules and the way the term is averaged (a class at a time where the method matches classes, the
+mean over the inner steps where it matches trajectories) are this project's reading of it.
+
+A patched script imports this file, or carries a copy of it: it needs torch alone. At weight 0 nothing is computed and
+every function returns the very object it was given, so that the script's bits are the original's.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+from collections.abc import Callable, Iterable
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+
+SCHEDULES: dict[str, Callable[[float], float]] = {
+    "constant": lambda _: 1.0,
+    "linear": lambda progress: progress,
+    "log": lambda progress: math.log1p(9.0 * progress) / math.log(10.0),
+}
+"""What lambda is multiplied by, as a function of progress in [0, 1]; each ramp starts at 0 and ends at 1."""
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Give a script `--sdc_lambda` (the weight, 0 by default: the term is off) and `--sdc_schedule`."""
+    parser.add_argument("--sdc_lambda", type=weight, default=0.0, help="weight of the SDC term; 0 turns it off")
+    parser.add_argument(
+        "--sdc_schedule",
+        choices=sorted(SCHEDULES),
+        default="constant",
+        help="ramp of the weight over the run",
+    )
+
+
+def weight(text: str | float) -> float:
+    """Read a weight: a finite number, zero or positive. Anything else is an error that says so."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not (math.isfinite(value) and value >= 0.0):
+        raise argparse.ArgumentTypeError(f"the SDC weight must be a finite number >= 0, got {text!r}")
+    return value
+
+
+def weight_at(options: argparse.Namespace, step: int, last_step: int) -> float:
+    """lambda(t): the weight at `step` of 0..`last_step` under the script's `--sdc_lambda` and `--sdc_schedule`."""
+    progress = min(max(step / last_step, 0.0), 1.0) if last_step > 0 else 1.0
+    return weight(options.sdc_lambda) * SCHEDULES[options.sdc_schedule](progress)
+
+
+def gradient_norm(gradient: Tensor | Iterable[Tensor]) -> Tensor:
+    """D: the L2 norm of a gradient, one tensor or one a parameter, as if flattened to a single vector.
+
+    Returns a scalar that can be differentiated; its derivative at a zero gradient is 0, not NaN.
+    """
+    parts = [gradient] if isinstance(gradient, Tensor) else list(gradient)
+    norms = torch.stack([torch.linalg.vector_norm(part) for part in parts])
+    return cast("Tensor", torch.linalg.vector_norm(norms))
+
+
+def class_gradient(net: nn.Module, images: Tensor, label: int) -> tuple[Tensor, ...]:
+    """The gradient of the mean cross entropy of one class's images, with respect to every parameter of `net`.
+
+    For methods whose network is frozen (DM): the parameters are taken as leaves of their own, so that `net` stays as
+    it is, and the result keeps its graph back to `images` [n, C, H, W]. DataParallel is unwrapped.
+    """
+    bare: nn.Module = net.module if isinstance(net, nn.DataParallel) else net
+    leaves = {name: value.detach().requires_grad_() for name, value in bare.named_parameters()}
+    logits = torch.func.functional_call(bare, leaves, (images,))
+    labels = torch.full((images.shape[0],), label, dtype=torch.long, device=images.device)
+    loss = nn.functional.cross_entropy(logits, labels)
+    return torch.autograd.grad(loss, list(leaves.values()), create_graph=True)
+
+
+def corrected(
+    loss: Tensor, gradient: Tensor | Iterable[Tensor], options: argparse.Namespace, step: int, last_step: int
+) -> Tensor:
+    """`loss` + lambda(t) * D, for a method that already holds the synthetic gradient with its graph (DC, DSA)."""
+    factor = weight_at(options, step, last_step)
+    return loss + factor * gradient_norm(gradient) if factor else loss
+
+
+def corrected_frozen(
+    loss: Tensor,
+    net: nn.Module,
+    images: Tensor,
+    label: int,
+    options: argparse.Namespace,
+    step: int,
+    last_step: int,
+) -> Tensor:
+    """`loss` + lambda(t) * D of one class's images [n, C, H, W], for a method whose network is frozen (DM)."""
+    factor = weight_at(options, step, last_step)
+    return loss + factor * gradient_norm(class_gradient(net, images, label)) if factor else loss
+
+
+def corrected_direction(
+    direction: Tensor,
+    gradient: Tensor,
+    options: argparse.Namespace,
+    step: int,
+    last_step: int,
+    share: float = 1.0,
+) -> Tensor:
+    """v + share * lambda(t) * g/|g|, for a method that differentiates `v @ g` by hand, v fixed (TESLA).
+
+    The gradient of |g| with respect to the images is (g/|g|) @ dg, so the term is one more fixed vector and costs no
+    further backward pass. `share` is the inner step's part of the mean, 1 / (number of inner steps). A zero gradient
+    adds nothing.
+    """
+    factor = share * weight_at(options, step, last_step)
+    return direction + factor * nn.functional.normalize(gradient.detach(), dim=0) if factor else direction
