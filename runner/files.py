@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import hashlib
-import os
 import secrets
 from collections.abc import Iterator
 from pathlib import Path
@@ -24,7 +23,7 @@ def replacing(path: Path) -> Iterator[Path]:
     try:
         with no_space_is_fatal(path):
             yield partial
-            os.replace(partial, path)
+            partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)
 

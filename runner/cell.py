@@ -1,0 +1,58 @@
+"""A point of a benchmark, everything that shapes its outcome, and the key made of it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import platform
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from pathlib import Path
+
+import torch
+
+from adapters.base import Value
+
+_LIBRARIES = ("torch", "torchvision", "numpy", "scipy", "kornia")
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One distillation and its evaluation; equal cells give equal bits on the same machine."""
+
+    method: str
+    dataset: str
+    ipc: int
+    weight: float
+    schedule: str
+    model: str
+    seed: int
+    recipe: str
+    settings: Mapping[str, Value]
+    upstream: str
+    commit: str
+    patch_sha256: str
+    data_sha256: str
+
+    def key(self) -> str:
+        """The first ten hex digits of a hash over every field."""
+        return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()[:10]
+
+    def folder(self) -> str:
+        """The name of the run's folder."""
+        return f"{self.method}-{self.dataset}-ipc{self.ipc}-{self.key()}"
+
+
+def in_the_clear(cell: Cell, device: str, data: Path | None) -> str:
+    """The text of cell.json: the cell, its key, the libraries, the device, and the path of its data if it had one."""
+    libraries = {name: version(name) for name in _LIBRARIES} | {"python": platform.python_version()}
+    name = torch.cuda.get_device_name() if device == "cuda" else platform.processor() or platform.machine()
+    facts = {
+        "key": cell.key(),
+        **asdict(cell),
+        "data": str(data.resolve()) if data else None,
+        "libraries": libraries,
+        "device": {"kind": device, "name": name, "threads": torch.get_num_threads()},
+    }
+    return json.dumps(facts, indent=1) + "\n"

@@ -1,0 +1,259 @@
+"""The command line: each command parses, calls one function of the library, and prints."""
+
+from __future__ import annotations
+
+import json
+import sys
+import traceback
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from adapters.base import Adapter
+from adapters.registry import ADAPTERS
+from runner import patching, show
+from runner.errors import FatalError
+from runner.methods import find
+
+app = typer.Typer(
+    help="Sample Difficulty Correction for existing dataset-distillation code: pin, patch, prove, run, compare.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+Methods = Annotated[list[str] | None, typer.Argument(help="dc, dm, dsa, ...", metavar="METHOD...")]
+All = Annotated[bool, typer.Option("--all", help="Every method.")]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")]
+Dataset = Annotated[
+    str | None,
+    typer.Option(help="mnist, fashionmnist, svhn, cifar10, cifar100, tinyimagenet, digits; or a name for --data."),
+]
+Data = Annotated[Path | None, typer.Option(help="A folder or archive of train/<class>/*, test/<class>/*.")]
+
+
+@app.command("list")
+def list_methods(*, as_json: Json = False) -> None:
+    """Methods: upstream, pin, licence, datasets, state."""
+    states = {method: patching.status(adapter).state for method, adapter in ADAPTERS.items()}
+    datasets = {method: sorted({*adapter.datasets, "digits"}) for method, adapter in ADAPTERS.items()}
+    if as_json:
+        rows = [
+            {
+                "method": m,
+                "title": a.title,
+                "upstream": a.upstream.url,
+                "commit": a.upstream.commit,
+                "licence": a.upstream.licence,
+                "datasets": datasets[m],
+                "state": states[m],
+            }
+            for m, a in ADAPTERS.items()
+        ]
+        _print_json({"methods": rows})
+        return
+    columns = ("method", "upstream", "pin", "licence", "datasets", "state")
+    show.table(
+        "",
+        columns,
+        [
+            [
+                m,
+                _address(a.upstream.url),
+                a.upstream.commit[:8],
+                a.upstream.licence or "none",
+                " ".join(datasets[m]),
+                states[m],
+            ]
+            for m, a in ADAPTERS.items()
+        ],
+    )
+
+
+@app.command()
+def apply(methods: Methods = None, *, every: All = False, as_json: Json = False) -> None:
+    """Clone, pin and patch upstreams; again: no change. Prints the change made."""
+    _change(methods, every, as_json, patching.apply)
+
+
+@app.command()
+def revert(methods: Methods = None, *, every: All = False, as_json: Json = False) -> None:
+    """Take the patch out again: every file then equals the pin's."""
+    _change(methods, every, as_json, patching.revert)
+
+
+@app.command()
+def status(*, as_json: Json = False) -> None:
+    """What each clone is: absent, pristine, patched or drifted. Exit 1 if anything drifted."""
+    found = [patching.status(adapter) for adapter in ADAPTERS.values()]
+    if as_json:
+        _print_json(
+            {
+                "methods": [
+                    {
+                        "method": s.method,
+                        "state": s.state,
+                        "commit": s.commit,
+                        "upstream": s.upstream,
+                        "problems": list(s.problems),
+                    }
+                    for s in found
+                ]
+            }
+        )
+    else:
+        show.table(
+            "",
+            ("method", "state", "commit", "upstream"),
+            [[s.method, s.state, s.commit[:8], _address(s.upstream)] for s in found],
+        )
+        for s in found:
+            for problem in s.problems:
+                show.ERR.print(f"{s.method}: {problem}")
+    if any(s.state == "drifted" for s in found):
+        raise typer.Exit(1)
+
+
+@app.command()
+def verify(methods: Methods = None, *, every: All = False, as_json: Json = False) -> None:
+    """Prove that the patch is all that changed: files, lines added and removed, hashes. Exit 1 if a claim fails."""
+    proofs = [patching.verify(adapter) for adapter in _chosen(methods, every)]
+    ok = all(proof.ok for proof in proofs)
+    if as_json:
+        _print_json({"ok": ok, "methods": [asdict(proof) | {"ok": proof.ok} for proof in proofs]})
+    else:
+        rows = [
+            [
+                p.method,
+                " ".join(p.files),
+                str(p.added),
+                str(p.removed),
+                p.before[:8],
+                p.after[:8],
+                p.patch_sha256[:8],
+                "ok" if p.ok else "FAILED",
+            ]
+            for p in proofs
+        ]
+        columns = ("method", "files", "added", "removed", "blob before", "after", "patch sha256", "")
+        show.table("", columns, rows, right=("added", "removed"))
+        for proof in proofs:
+            for failure in proof.failures:
+                show.ERR.print(f"{proof.method}: {failure}")
+    if not ok:
+        raise typer.Exit(1)
+
+
+@app.command()
+def run(
+    method: Annotated[str, typer.Argument(help="dc, dm, dsa, ...")],
+    *,
+    weight: Annotated[float, typer.Option(help="Weight of the SDC term; 0 is the original method.")],
+    dataset: Dataset = None,
+    data: Data = None,
+    ipc: Annotated[int, typer.Option(help="Images per class.")] = 1,
+    seed: Annotated[int, typer.Option(help="The same seed gives the same bits.")] = 0,
+    schedule: Annotated[str, typer.Option(help="constant, linear or log ramp of the weight.")] = "constant",
+    recipe: Annotated[str, typer.Option(help="quick (minutes on a CPU) or paper (the published settings).")] = "quick",
+    model: Annotated[str | None, typer.Option(help="Network of the distillation; the recipe's if not given.")] = None,
+    changes: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change a setting.")] = None,
+    runs_folder: Annotated[Path, typer.Option("--runs", help="Where run folders go.")] = Path("runs"),
+    again: Annotated[bool, typer.Option("--again", help="Repeat a run that is complete.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Distil a dataset by one method, evaluate the outcome, record both in a run folder."""
+    from runner import run as runs  # torch takes seconds to import: only the commands that need it wait for it
+    from runner.plan import Request, plan
+
+    request = Request(method, weight, dataset, data, ipc, schedule, seed, recipe, model, tuple(changes or ()))
+    with show.bars() as watch:
+        result = runs.run(plan(request, watch), runs_folder, watch, again=again)
+    if as_json:
+        _print_json(result)
+    else:
+        show.scores(result, f"{method} on {result['dataset']}, ipc {ipc}, weight {weight:g}, seed {seed}")
+        show.OUT.print(result["run"], soft_wrap=True)
+
+
+@app.command()
+def evaluate(
+    path: Annotated[Path, typer.Argument(help="A run folder, or a distilled set as a .safetensors file.")],
+    *,
+    model: Annotated[str, typer.Option(help="Models, joined by commas.")] = "",
+    networks: Annotated[int, typer.Option(help="Networks of each model; the protocol's number if not given.")] = 0,
+    protocol: Annotated[str, typer.Option(help="upstream (as the method's code does) or uniform.")] = "upstream",
+    dataset: Dataset = None,
+    data: Data = None,
+    seed: Annotated[int, typer.Option(help="The same seed gives the same networks.")] = 0,
+    changes: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change a protocol's setting, as epochs=300.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Train networks on a distilled set and test them, in the way of its method or in the one way for all."""
+    from runner import evaluation
+
+    with show.bars() as watch:
+        asked = evaluation.Request(
+            path, dataset, data, tuple(filter(None, model.split(","))), networks, protocol, seed, tuple(changes or ())
+        )
+        result = evaluation.evaluate_file(asked, watch)
+    if as_json:
+        _print_json(result)
+    else:
+        show.scores(result, f"{path}, {protocol} protocol")
+
+
+def main() -> None:
+    """Run the command line and exit: 0 done, 1 expected failure, 2 wrong usage, 3 a bug, 130 interrupted."""
+    sys.exit(_guarded(sys.argv[1:]))
+
+
+def _guarded(arguments: Sequence[str]) -> int:
+    try:
+        app(list(arguments))
+    except SystemExit as stop:  # typer's own: done, wrong usage (2), interrupted (130)
+        return int(stop.code or 0)
+    except FatalError as error:
+        show.ERR.print(f"error: {error}", style="red", markup=False, soft_wrap=True)
+        if "--json" in arguments:
+            _print_json({"error": str(error)})
+        return 1
+    except Exception:
+        traceback.print_exc()
+        show.ERR.print("This is a bug in sdc. Please report it with the lines above and the command you gave.")
+        return 3
+    return 0
+
+
+def _address(url: str) -> str:
+    return url.removeprefix("https://")
+
+
+def _change(methods: list[str] | None, every: bool, as_json: bool, act: Callable[..., patching.Change]) -> None:
+    changes = []
+    for adapter in _chosen(methods, every):
+        changes.append(change := act(adapter))
+        if not as_json:
+            what = (
+                f"{change.before} -> {change.after}" if change.before != change.after else f"{change.after}, no change"
+            )
+            show.OUT.print(f"{change.method}: {what}")
+            if change.diff:
+                show.OUT.print(change.diff, markup=False, soft_wrap=True)
+    if as_json:
+        _print_json({"methods": [asdict(change) for change in changes]})
+
+
+def _chosen(methods: list[str] | None, every: bool) -> list[Adapter]:
+    if every == bool(methods):
+        raise typer.BadParameter(f"name methods ({', '.join(ADAPTERS)}) or give --all")
+    return [find(method) for method in (ADAPTERS if every else methods or [])]
+
+
+def _print_json(value: Mapping[str, Any]) -> None:
+    sys.stdout.write(json.dumps(value) + "\n")

@@ -1,0 +1,58 @@
+"""Run an unchanged script under the bridges: `python -m runner.launcher JOB.json`.
+
+Exit codes: the script's own; 4 if it diverged; 130 if interrupted (a snapshot is kept).
+"""
+
+from __future__ import annotations
+
+import resource
+import runpy
+import signal
+import sys
+from pathlib import Path
+
+import torch
+
+from runner.launcher import clock, data, device, recorder
+from runner.launcher.job import DIVERGED, INTERRUPTED, Job
+from runner.launcher.tap import DivergedError, Tap
+
+
+def main() -> int:
+    """Read the job, install the bridges, run the script as `__main__`, save what it made."""
+    job = Job.read(Path(sys.argv[1]))
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    metrics = recorder.Metrics(Path(job.metrics))
+    tap = Tap(job, metrics)
+    folder = Path(job.script).parent
+    if job.device == "cpu":
+        device.install()
+    data.install(job)
+    recorder.install(metrics)
+    tap.install()
+    clock.seed_everything(job.seed, folder)
+    sys.argv = [job.script, *job.argv]
+    sys.path.insert(0, str(folder))
+    try:
+        runpy.run_path(job.script, run_name="__main__")
+    except DivergedError as error:
+        print(error, file=sys.stderr)  # noqa: T201 - the log is where the parent looks
+        return DIVERGED
+    except KeyboardInterrupt:
+        if tap.images is not None:
+            tap.save(job.snapshot)
+        return INTERRUPTED
+    tap.save(job.output)
+    metrics.write(kind="end", peak_memory_mib=_peak_memory_mib())
+    return 0
+
+
+def _peak_memory_mib() -> int:
+    """The most memory this process held: the GPU's if it used one, else the machine's."""
+    if torch.cuda.is_available():
+        return torch.cuda.max_memory_allocated() // 2**20
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 2**10
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,114 @@
+"""Data bridge: the dataset names a script knows are served from one prepared file, in memory."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+import torchvision
+from PIL import Image
+from safetensors.torch import load_file
+from torch import Tensor
+from torch.utils.data import Dataset
+from torchvision import transforms
+
+from runner.launcher.job import Job
+
+
+class Served(Dataset[tuple[Any, int]]):
+    """A torchvision-style dataset over uint8 images [N, C, H, W] in memory.
+
+    The usual transform, ToTensor then Normalize, is done once for all images, with the same operations and so the same
+    bits; any other runs image by image as it would have.
+    """
+
+    def __init__(
+        self, images: Tensor, labels: Tensor, classes: list[str], transform: Callable[..., Any] | None
+    ) -> None:
+        self.data, self.targets, self.classes = images, labels.tolist(), classes
+        self.transform = transform
+        self._ready = list(_transformed(images, transform)) if _is_usual(transform) else None
+
+    def __len__(self) -> int:
+        return len(self.targets)
+
+    def __getitem__(self, index: int) -> tuple[Any, int]:
+        if self._ready is not None:
+            return self._ready[index], self.targets[index]
+        picture: Any = _picture(self.data[index])
+        return self.transform(picture) if self.transform else picture, self.targets[index]
+
+
+def install(job: Job) -> None:
+    """Make torchvision's dataset called `job.slot` (or Tiny ImageNet's file) come from `job.data`.
+
+    The class behaves as torchvision's: `train=` or `split=` chooses the part, `transform=` is honoured, nothing is
+    downloaded. What normalisation the script applied is written to `job.view`.
+    """
+    if job.slot == "TinyImageNet":
+        _serve_tiny_imagenet_file(job)
+        return
+
+    def served(
+        _root: object, train: bool | None = None, split: str = "train", transform: Any = None, **_: object
+    ) -> Served:
+        part = "train" if (split == "train" if train is None else train) else "test"
+        tensors = load_file(job.data)
+        _write_view(job, tensors["train_images"], transform)
+        return Served(tensors[f"{part}_images"], tensors[f"{part}_labels"], list(job.classes), transform)
+
+    setattr(torchvision.datasets, job.slot, served)
+
+
+def _serve_tiny_imagenet_file(job: Job) -> None:
+    """Scripts read Tiny ImageNet from `tinyimagenet.pt` with torch.load, and normalise it with ImageNet's constants."""
+    real = torch.load
+
+    def load(file: Any, *arguments: Any, **options: Any) -> Any:
+        if Path(str(file)).name != "tinyimagenet.pt":
+            return real(file, *arguments, **options)
+        tensors = load_file(job.data)
+        imagenet = transforms.Normalize(mean=[0.485, 0.456, 0.406], std=[0.229, 0.224, 0.225])
+        _write_view(job, tensors["train_images"], imagenet)
+        names = {
+            f"{key}_{part}": tensors[f"{ours}_{key}"]
+            for part, ours in (("train", "train"), ("val", "test"))
+            for key in ("images", "labels")
+        }
+        return {"classes": list(job.classes), **names}
+
+    torch.load = load  # type: ignore[assignment]
+
+
+def _write_view(job: Job, images: Tensor, transform: Any) -> None:
+    """Record how the script is shown the images: channels, size, the constants of its Normalize (else 0 and 1)."""
+    steps = getattr(transform, "transforms", [transform])
+    normalize = next((step for step in steps if isinstance(step, transforms.Normalize)), None)
+    channels = images.shape[1]
+    mean, std = (list(normalize.mean), list(normalize.std)) if normalize else ([0.0] * channels, [1.0] * channels)
+    facts = {"channels": channels, "size": images.shape[-1], "mean": mean, "std": std}
+    Path(job.view).write_text(json.dumps(facts))
+
+
+def _is_usual(transform: Any) -> bool:
+    kinds = [type(step) for step in getattr(transform, "transforms", [])]
+    return kinds in ([transforms.ToTensor], [transforms.ToTensor, transforms.Normalize])
+
+
+def _transformed(images: Tensor, transform: Any) -> Tensor:
+    """ToTensor and Normalize of a whole set: the same divisions and subtractions, each done once."""
+    scaled = images.to(torch.get_default_dtype()).div(255)
+    for normalize in transform.transforms[1:]:
+        mean, std = (
+            torch.as_tensor(values, dtype=scaled.dtype).view(-1, 1, 1) for values in (normalize.mean, normalize.std)
+        )
+        scaled.sub_(mean).div_(std)
+    return scaled
+
+
+def _picture(image: Tensor) -> Image.Image:
+    pixels = image.permute(1, 2, 0).numpy()
+    return Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels)

@@ -1,0 +1,55 @@
+"""Recorder: stands in for wandb, which most scripts insist on; what they log goes to the metrics file."""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+import time
+import types
+from pathlib import Path
+from typing import Any
+
+
+class Metrics:
+    """A file of JSON lines, each written whole."""
+
+    def __init__(self, path: Path) -> None:
+        self._file = path.open("a", buffering=1)
+        self._start = time.monotonic()
+
+    def write(self, **values: object) -> None:
+        """Append one line; a number that JSON does not know is written as null."""
+        clean = {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in values.items()}
+        self._file.write(json.dumps(clean | {"seconds": round(time.monotonic() - self._start, 3)}) + "\n")
+
+
+def install(metrics: Metrics) -> None:
+    """Put a module named wandb in place: `init`, `log`, `config._items`, `run.name`, empty media types."""
+    stand_in: Any = types.ModuleType("wandb")
+    stand_in.config = types.SimpleNamespace(_items={})
+    stand_in.run = types.SimpleNamespace(name="run", id="run")
+
+    def init(*_: object, config: Any = None, **__: object) -> Any:
+        stand_in.config._items = dict(config if isinstance(config, dict) else vars(config)) if config else {}
+        return stand_in.run
+
+    def log(values: dict[str, Any], *_: object, **__: object) -> None:
+        numbers = {name: number for name, value in values.items() if (number := _number(value)) is not None}
+        if numbers:
+            metrics.write(kind="logged", **numbers)
+
+    stand_in.init, stand_in.log = init, log
+    stand_in.finish = stand_in.watch = stand_in.save = stand_in.define_metric = lambda *_, **__: None
+    stand_in.Image = stand_in.Histogram = stand_in.Table = stand_in.Settings = lambda *_, **__: None
+    sys.modules["wandb"] = stand_in
+
+
+def _number(value: Any) -> float | None:
+    """`value` as a number if it is one (tensors and arrays of one element too), else None."""
+    if isinstance(value, str):
+        return None
+    try:
+        return float(value)
+    except (TypeError, ValueError, RuntimeError):
+        return None

@@ -1,0 +1,139 @@
+"""From what a user asks to what will run: the data, the settings, the script's slot, the cell. Writes no run folder."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from adapters import base
+from adapters.base import Adapter, Slot
+from runner import patching
+from runner.cell import Cell
+from runner.data import sets, store
+from runner.data.sets import Dataset
+from runner.errors import FatalError, unknown
+from runner.methods import find
+from runner.protocol import Protocol, from_dict
+from runner.settings import Settings, resolve
+from runner.watch import Watch
+
+SCHEDULES = ("constant", "linear", "log")
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a user asks for. `dataset` may be left out where `data` (a folder or archive) is given: it is its name."""
+
+    method: str
+    weight: float
+    dataset: str | None = None
+    data: Path | None = None
+    ipc: int = 1
+    schedule: str = "constant"
+    seed: int = 0
+    recipe: str = "quick"
+    model: str | None = None
+    changes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A request that can be carried out."""
+
+    adapter: Adapter
+    dataset: Dataset
+    slot: Slot
+    settings: Settings
+    cell: Cell
+    job: base.Job
+    data: Path | None
+
+    def steps(self) -> int:
+        """How often the synthetic images will be updated."""
+        return self.adapter.steps(self.job)
+
+    def protocol(self) -> Protocol:
+        """How the method's own code would train on the distilled set, with what the settings change of it."""
+        own = dict(self.adapter.evaluation(self.job)) | {"networks": self.settings.networks}
+        return from_dict(own | ({"epochs": self.settings.epochs} if self.settings.epochs else {}))
+
+
+def plan(request: Request, watch: Watch) -> Plan:
+    """Check a request against its method and data. Raises FatalError before anything is run or written."""
+    adapter = find(request.method)
+    _check_numbers(request)
+    name = request.dataset or (stem(request.data) if request.data else "digits")
+    changes = (*request.changes, *([f"model={request.model}"] if request.model else []))
+    settings = resolve(adapter, request.recipe, name, request.ipc, changes)
+    patching.checked_patch(adapter.patch)
+    watch.stage(f"reading {name}", None)
+    dataset = store.load(name, request.data, lambda done, _: watch.progress(done))
+    if settings.limit_per_class:
+        dataset = sets.limited(dataset, settings.limit_per_class)
+    slot = choose_slot(adapter, name, dataset)
+    job = base.Job(slot, request.ipc, settings.model, settings.options)
+    if reason := adapter.refuse(job):
+        raise FatalError(f"{adapter.method} cannot do this: {reason}")
+    _check_supply(dataset, request.ipc)
+    return Plan(adapter, dataset, slot, settings, _cell(request, name, adapter, settings, dataset), job, request.data)
+
+
+def choose_slot(adapter: Adapter, name: str, dataset: Dataset) -> Slot:
+    """The dataset the script is told it has: the one of that name, else one of that shape, else of as many classes."""
+    classes, (channels, size) = len(dataset.classes), (dataset.train.images.shape[1], dataset.train.images.shape[-1])
+    fitting = [slot for slot in adapter.slots if slot.classes == classes]
+    if not fitting:
+        counts = " or ".join(str(n) for n in sorted({slot.classes for slot in adapter.slots}))
+        raise FatalError(
+            f"{adapter.method} takes datasets of {counts} classes; {name} has {classes}. Take another method"
+        )
+    named = [slot for slot in fitting if slot.name == adapter.datasets.get(name)]
+    same_shape = [slot for slot in fitting if (slot.channels, slot.size) == (channels, size)]
+    return (named or same_shape or fitting)[0]
+
+
+def stem(path: Path) -> str:
+    """What a folder or archive is called: its name up to the first dot."""
+    return path.expanduser().resolve().name.split(".")[0]
+
+
+def _cell(request: Request, name: str, adapter: Adapter, settings: Settings, dataset: Dataset) -> Cell:
+    return Cell(
+        method=adapter.method,
+        dataset=name,
+        ipc=request.ipc,
+        weight=request.weight,
+        schedule=request.schedule,
+        model=settings.model,
+        seed=request.seed,
+        recipe=request.recipe,
+        settings={key: value for key, value in _flat(settings).items() if key not in ("model", "source")},
+        upstream=adapter.upstream.url,
+        commit=adapter.upstream.commit,
+        patch_sha256=adapter.patch.sha256,
+        data_sha256=dataset.sha256,
+    )
+
+
+def _flat(settings: Settings) -> dict[str, base.Value]:
+    values = asdict(settings)
+    return {**values.pop("options"), **values}
+
+
+def _check_numbers(request: Request) -> None:
+    if not (math.isfinite(request.weight) and request.weight >= 0):
+        raise FatalError(f"--weight {request.weight}: the weight is a finite number, 0 (no SDC) or more")
+    if request.schedule not in SCHEDULES:
+        raise unknown("schedule", request.schedule, list(SCHEDULES))
+    if request.ipc < 1:
+        raise FatalError(f"--ipc {request.ipc}: at least one image a class")
+    if request.seed < 0:
+        raise FatalError(f"--seed {request.seed}: 0 or more")
+
+
+def _check_supply(dataset: Dataset, ipc: int) -> None:
+    counts = dataset.train.labels.bincount(minlength=len(dataset.classes))
+    if (fewest := int(counts.min())) < ipc:
+        name = dataset.classes[int(counts.argmin())]
+        raise FatalError(f"--ipc {ipc}: class {name} of {dataset.name} has only {fewest} training images to start from")

@@ -1,0 +1,110 @@
+"""The one file that starts upstream processes, watches them, and says why one failed."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from runner import paths
+from runner.errors import FatalError
+from runner.launcher.job import DIVERGED, Job
+
+OnStep = Callable[[int, float], None]
+"""Called with the number of updates done and the last loss."""
+
+_GRACE = 20.0
+_TAIL = 12
+
+
+def launch(job: Job, folder: Path, on_step: OnStep, advice: Mapping[str, str]) -> int:
+    """Run an upstream script under the launcher, in `folder`; return its peak memory in MiB.
+
+    Raises FatalError with the end of the log if it fails. On an interruption the script is asked to keep a snapshot,
+    and KeyboardInterrupt goes on.
+    """
+    file = folder / "job.json"
+    job.write(file)
+    log = folder / "log.txt"
+    command = [sys.executable, "-P", "-m", "runner.launcher", str(file)]
+    metrics = Path(job.metrics)
+    metrics.write_text("")
+    with log.open("wb") as output:
+        output.write(f"$ {shlex.join([Path(job.script).name, *job.argv])}\n".encode())
+        output.flush()
+        child = subprocess.Popen(  # a group of its own: Ctrl-C reaches it through us, once
+            command,
+            cwd=folder,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            env=_environment(job),
+            start_new_session=True,
+        )
+    peak = 0
+    try:
+        for line in _lines(metrics, child):
+            if line["kind"] == "step":
+                on_step(line["step"], line["loss"])
+            elif line["kind"] == "end":
+                peak = line["peak_memory_mib"]
+    finally:
+        _stop(child)
+        file.unlink(missing_ok=True)
+    if child.returncode != 0:
+        raise FatalError(_failure(child.returncode, log, advice))
+    return peak
+
+
+def _environment(job: Job) -> dict[str, str]:
+    ours = {
+        "PYTHONPATH": os.pathsep.join([str(paths.ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]),
+        "PYTHONDONTWRITEBYTECODE": "1",  # nothing is written into an upstream's tree
+        "PYTHONUNBUFFERED": "1",
+        "WANDB_MODE": "disabled",
+    }
+    hidden = {"CUDA_VISIBLE_DEVICES": ""} if job.device == "cpu" else {}
+    return {**os.environ, **ours, **hidden}
+
+
+def _lines(path: Path, child: subprocess.Popen[bytes]) -> Iterator[dict[str, Any]]:
+    """The lines that the child appends to `path`, until it has ended and all are read."""
+    with path.open() as file:
+        while True:
+            ended = child.poll() is not None
+            while (line := file.readline()).endswith("\n"):
+                yield json.loads(line)
+            file.seek(file.tell() - len(line.encode()))
+            if ended:
+                return
+            time.sleep(0.05)
+
+
+def _stop(child: subprocess.Popen[bytes]) -> None:
+    """End the child if it still runs: politely, so that it keeps a snapshot, then not."""
+    if child.poll() is None:
+        child.send_signal(signal.SIGINT)
+        try:
+            child.wait(_GRACE)
+        except subprocess.TimeoutExpired:
+            child.kill()
+            child.wait()
+
+
+def _failure(code: int, log: Path, advice: Mapping[str, str]) -> str:
+    lines = log.read_text(errors="replace").splitlines()
+    tail = "\n".join(f"    {line}" for line in lines[-_TAIL:])
+    name = f"signal {-code}" if code < 0 else f"exit code {code}"
+    text = f"the upstream script ended with {name}. The end of {log}:\n{tail}"
+    if code == DIVERGED:
+        text += f"\nThe distillation diverged. {advice.get('diverged', '')}"
+    if any("out of memory" in line or "MemoryError" in line for line in lines[-_TAIL:]) or code == -signal.SIGKILL:
+        text += f"\nMemory ran out, it seems. {advice.get('memory', '')}"
+    return text

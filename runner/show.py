@@ -1,0 +1,88 @@
+"""What people see: progress on stderr, tables on stdout."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, Task, TaskID, TextColumn, TimeRemainingColumn
+from rich.progress import ProgressColumn as Column
+from rich.table import Table
+from rich.text import Text
+
+OUT = Console(highlight=False)
+ERR = Console(stderr=True, highlight=False)
+
+
+class _Speed(Column):
+    """Steps a second."""
+
+    def render(self, task: Task) -> Text:
+        return Text(f"{task.speed:.1f}/s" if task.speed else "", style="cyan")
+
+
+class Bars:
+    """A watch that draws one bar a stage, or prints one line a stage where nobody looks (no terminal)."""
+
+    def __init__(self, progress: Progress) -> None:
+        self._progress = progress
+        self._task: TaskID | None = None
+
+    def stage(self, name: str, total: int | None) -> None:
+        """Begin a bar; the one before is done."""
+        self._finish()
+        if not ERR.is_terminal:
+            ERR.print(name)
+        self._task = self._progress.add_task(name, total=total, note="")
+
+    def progress(self, done: int, note: str = "") -> None:
+        """Move the bar."""
+        if self._task is not None:
+            self._progress.update(self._task, completed=done, note=note)
+
+    def say(self, text: str) -> None:
+        """Print a remark above the bars."""
+        ERR.print(text)
+
+    def _finish(self) -> None:
+        if self._task is not None and (total := self._progress.tasks[self._task].total):
+            self._progress.update(self._task, completed=total)
+
+
+@contextmanager
+def bars() -> Iterator[Bars]:
+    """A watch for the time of one command."""
+    columns = [
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        _Speed(),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[note]}"),
+    ]
+    with Progress(*columns, console=ERR, disable=not ERR.is_terminal) as progress:
+        yield Bars(progress)
+
+
+def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[str] = ()) -> None:
+    """Print a table; the columns named in `right` are numbers."""
+    shown = Table(title=title or None, title_justify="left", title_style="bold")
+    for column in columns:
+        shown.add_column(column, justify="right" if column in right else "left", overflow="fold")
+    for row in rows:
+        shown.add_row(*row)
+    OUT.print(shown)
+
+
+def percent(value: float) -> str:
+    """An accuracy as the field prints it."""
+    return f"{100 * value:.2f}"
+
+
+def scores(result: Mapping[str, Any], title: str) -> None:
+    """Mean, standard deviation and number of networks of a result, a row a model."""
+    rows = [[model, percent(s["mean"]), percent(s["std"]), str(s["n"])] for model, s in result["by_model"].items()]
+    numbers = ("mean %", "std %", "n")
+    table(title, ("model", *numbers), rows, right=numbers)

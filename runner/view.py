@@ -1,0 +1,55 @@
+"""What a network is shown of a stored image: channels, size, and the scale of its values."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torchvision.transforms.v2 import functional as images_of
+
+from runner.errors import FatalError
+
+
+@dataclass(frozen=True)
+class View:
+    """How images of `dataset` were shown: pixel/255, as `channels` x `size` x `size`, less `mean`, by `std`."""
+
+    dataset: str
+    classes: tuple[str, ...]
+    channels: int
+    size: int
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        if not len(self.mean) == len(self.std) == self.channels:
+            raise FatalError(
+                f"view of {self.dataset}: {self.channels} channels need as many means and deviations, "
+                f"got {len(self.mean)} and {len(self.std)}"
+            )
+
+
+def resized(images: Tensor, channels: int, size: int) -> Tensor:
+    """uint8 [N,1 or 3,H,W] as uint8 [N,channels,size,size]: grey is repeated, colour weighted by ITU-R 601.
+
+    Resizes bilinearly with antialiasing, and only where the size differs.
+    """
+    if images.dtype != torch.uint8 or images.ndim != 4 or images.shape[1] not in (1, 3) or channels not in (1, 3):
+        raise FatalError(
+            f"images of shape {list(images.shape)} and type {images.dtype} cannot be shown with {channels} channels: "
+            "give uint8 [N,C,H,W] with 1 or 3 channels, and ask for 1 or 3"
+        )
+    shown: Tensor = images
+    if images.shape[1] > channels:
+        shown = images_of.rgb_to_grayscale(shown)
+    if shown.shape[2:] != (size, size):
+        shown = images_of.resize(shown, [size, size], antialias=True)
+    return shown.expand(-1, channels, -1, -1).contiguous()
+
+
+def normalised(images: Tensor, view: View) -> Tensor:
+    """uint8 images as the float32 [N,C,H,W] of `view`, bit for bit what torchvision's ToTensor and Normalize give."""
+    shown = resized(images, view.channels, view.size).float().div_(255)
+    mean, std = (torch.tensor(values, device=shown.device).view(1, -1, 1, 1) for values in (view.mean, view.std))
+    return shown.sub_(mean).div_(std)
