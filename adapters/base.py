@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 Value = int | float | str
 
@@ -79,6 +80,8 @@ class Adapter:
     slots: tuple[Slot, ...]
     models: tuple[str, ...]
     options: Mapping[str, Option]
+    recipes: Mapping[str, Any]
+    """Hyper-parameters by recipe, as adapters/recipes/*.toml holds them."""
     refuse: Callable[[Job], str | None]
     """Why the script cannot do this job, or None."""
     argv: Callable[[Job], list[str]]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from adapters import vico
+from adapters import recipes, vico
 from adapters.base import Adapter, Job, Option, Value
 
 
@@ -29,6 +29,7 @@ ADAPTER = Adapter(
         "Iteration": Option(1000, "outer iterations, each with a fresh network"),
         "dis_metric": vico.DIS_METRIC,
     },
+    recipes=recipes.load("dc"),
     refuse=vico.refuse,
     argv=lambda job: ["--method", "DC", *vico.argv(job)],
     steps=vico.matching_steps,

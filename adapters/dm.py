@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from adapters import vico
+from adapters import recipes, vico
 from adapters.base import Adapter, Option
 
 ADAPTER = Adapter(
@@ -22,6 +22,7 @@ ADAPTER = Adapter(
         "init": Option("real", vico.OPTIONS["init"].help, vico.OPTIONS["init"].choices),
         "dsa_strategy": vico.DSA_STRATEGY,
     },
+    recipes=recipes.load("dm"),
     refuse=vico.refuse,
     argv=vico.argv,
     steps=lambda job: int(job.options["Iteration"]) + 1,

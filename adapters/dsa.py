@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from adapters import vico
+from adapters import recipes, vico
 from adapters.base import Adapter, Option
 
 ADAPTER = Adapter(
@@ -19,6 +19,7 @@ ADAPTER = Adapter(
         "dis_metric": vico.DIS_METRIC,
         "dsa_strategy": vico.DSA_STRATEGY,
     },
+    recipes=recipes.load("dsa"),
     refuse=vico.refuse,
     argv=lambda job: ["--method", "DSA", *vico.argv(job)],
     steps=vico.matching_steps,

@@ -209,18 +209,26 @@ def evaluate(
 
 
 def main() -> None:
-    """Run the command line and exit: 0 done, 1 expected failure, 2 wrong usage, 3 a bug, 130 interrupted."""
-    sys.exit(_guarded(sys.argv[1:]))
+    """Run the command line and exit."""
+    sys.exit(call(sys.argv[1:]))
 
 
-def _guarded(arguments: Sequence[str]) -> int:
+def call(arguments: Sequence[str]) -> int:
+    """Run one command; return 0 done, 1 expected failure, 2 wrong usage, 3 a bug, 130 interrupted."""
+    return guarded(lambda: app(list(arguments)), as_json="--json" in arguments)
+
+
+def guarded(work: Callable[[], None], *, as_json: bool = False) -> int:
+    """Do `work`; print what went wrong for people, and return the exit code for it."""
     try:
-        app(list(arguments))
+        work()
     except SystemExit as stop:  # typer's own: done, wrong usage (2), interrupted (130)
         return int(stop.code or 0)
+    except KeyboardInterrupt:
+        return 130
     except FatalError as error:
         show.ERR.print(f"error: {error}", style="red", markup=False, soft_wrap=True)
-        if "--json" in arguments:
+        if as_json:
             _print_json({"error": str(error)})
         return 1
     except Exception:

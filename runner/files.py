@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import hashlib
+import os
 import secrets
 from collections.abc import Iterator
 from pathlib import Path
@@ -23,6 +24,7 @@ def replacing(path: Path) -> Iterator[Path]:
     try:
         with no_space_is_fatal(path):
             yield partial
+            partial.chmod(0o666 & ~umask())  # some libraries make their files the owner's alone
             partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)
@@ -38,6 +40,13 @@ def sha256(path: Path) -> str:
     """The SHA-256 of a file's content, as hex."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def umask() -> int:
+    """The permissions that new files of this process go without."""
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
 
 
 @contextlib.contextmanager

@@ -19,7 +19,7 @@ from pathlib import Path
 import git
 
 from runner.errors import FatalError
-from runner.files import no_space_is_fatal
+from runner.files import no_space_is_fatal, umask
 
 _CONFIG = {
     "core.hooksPath": os.devnull,
@@ -90,7 +90,7 @@ def clone(url: str, commit: str, patterns: Sequence[str], path: Path) -> Clone:
     try:
         with no_space_is_fatal(path):
             _fill(partial, url, commit, patterns)
-        partial.path.chmod(0o777 & ~_umask())  # mkdtemp's is the owner's alone
+        partial.path.chmod(0o777 & ~umask())  # mkdtemp's is the owner's alone
         partial.path.replace(path)
     except GitError as error:
         raise FatalError(_unreachable(url, commit, error)) from error
@@ -111,12 +111,6 @@ def _fill(target: Clone, url: str, commit: str, patterns: Sequence[str]) -> None
     except GitError:  # not every server hands out a commit by its hash: take all branches, then look for it
         target.git("fetch", "--quiet", "--filter=blob:none", "--no-tags", "origin")
     target.git("checkout", "--quiet", "--detach", commit)
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
 
 
 def _unreachable(url: str, commit: str, error: GitError) -> str:

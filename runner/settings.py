@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from adapters import recipes
 from adapters.base import Adapter, Option, Value
 from runner.errors import FatalError, unknown
 
@@ -56,10 +54,9 @@ def resolve(adapter: Adapter, recipe: str, dataset: str, ipc: int, changes: Iter
 
 def _recipe(adapter: Adapter, name: str, dataset: str, ipc: int) -> tuple[dict[str, Value], str]:
     """What a recipe sets for a dataset and ipc, later cases over earlier, and its source."""
-    known: dict[str, Any] = tomllib.loads(recipes.text(adapter.method))
-    if name not in known:
-        raise unknown(f"recipe of {adapter.method}", name, sorted(known))
-    recipe = known[name]
+    if name not in adapter.recipes:
+        raise unknown(f"recipe of {adapter.method}", name, sorted(adapter.recipes))
+    recipe = adapter.recipes[name]
     if not _covers(recipe, dataset, ipc):
         raise FatalError(
             f"recipe {name} of {adapter.method} has no settings for {dataset} at ipc {ipc}: it covers "

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import tomllib
 from importlib.resources import files
+from typing import Any
 
 
-def text(method: str) -> str:
-    """The recipes of a method, as TOML."""
-    return (files(__package__) / f"{method}.toml").read_text(encoding="utf-8")
+def load(method: str) -> dict[str, Any]:
+    """The recipes of a method, by name."""
+    return tomllib.loads((files(__package__) / f"{method}.toml").read_text(encoding="utf-8"))

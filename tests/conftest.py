@@ -1,0 +1,114 @@
+"""Every test has folders of its own; the true upstreams are cloned once for all."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from filelock import FileLock
+
+from adapters.base import Adapter
+from adapters.registry import ADAPTERS
+from runner import cli, patching, paths
+from runner.errors import FatalError
+from tests import fake
+
+Sdc = Callable[..., "Outcome"]
+
+
+class Outcome:
+    """What a command left: its exit code, what it printed, and its JSON."""
+
+    def __init__(self, code: int, out: str, err: str) -> None:
+        self.code, self.out, self.err = code, out, err
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.out)
+
+    def __repr__(self) -> str:
+        return f"exit {self.code}\n--- stdout\n{self.out}\n--- stderr\n{self.err}"
+
+
+@pytest.fixture(autouse=True)
+def _own_folders(tmp_path: Path, shared: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> None:
+    """Nothing of the user's is read or written, and no network is reached but by tests on true upstreams."""
+    monkeypatch.setenv("SDC_UPSTREAM", str(tmp_path / "upstream"))
+    monkeypatch.setenv("SDC_CACHE", str(shared / "cache"))
+    monkeypatch.setenv("COLUMNS", "200")
+    for name in ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE"):
+        monkeypatch.delenv(name, raising=False)
+    if not request.node.get_closest_marker("upstream"):
+        monkeypatch.setenv("GIT_ALLOW_PROTOCOL", "file")
+
+
+@pytest.fixture(scope="session")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder that all workers of this test run share."""
+    base = tmp_path_factory.getbasetemp()
+    folder = (base.parent if base.name.startswith("popen-") else base) / "shared"
+    folder.mkdir(exist_ok=True)
+    return folder
+
+
+@pytest.fixture
+def sdc(capfd: pytest.CaptureFixture[str]) -> Sdc:
+    """Call the command line in this process: `sdc("apply", "dc") -> Outcome`."""
+
+    def call(*arguments: object) -> Outcome:
+        capfd.readouterr()
+        code = cli.call([str(argument) for argument in arguments])
+        out, err = capfd.readouterr()
+        return Outcome(code, out, err)
+
+    return call
+
+
+@pytest.fixture(scope="session")
+def upstream_tree(shared: Path) -> Callable[[str], Path]:
+    """`upstream_tree("dc")`: the pristine clone of a method's true upstream, to read and run, never to change."""
+
+    def tree(method: str) -> Path:
+        with pytest.MonkeyPatch.context() as patch, FileLock(shared / "upstream.lock"):
+            patch.setenv("SDC_UPSTREAM", str(shared / "upstream"))
+            return _pristine(ADAPTERS[method])
+
+    return tree
+
+
+def _pristine(adapter: Adapter) -> Path:
+    if patching.status(adapter).state != "pristine":
+        try:
+            patching.apply(adapter)
+        except FatalError as error:
+            pytest.skip(f"the true upstream cannot be reached: {error}")
+        patching.revert(adapter)
+    return patching.clone_path(adapter)
+
+
+@pytest.fixture
+def true_upstream(upstream_tree: Callable[[str], Path]) -> None:
+    """Skips, with the reason, where the true upstreams cannot be reached."""
+    upstream_tree("dc")
+
+
+@pytest.fixture(scope="session")
+def archives() -> Path:
+    """The folder of cifar10.tar.xz and mnist10k.tar.xz: `$SDC_TEST_DATA`, else ../shared/data."""
+    folder = Path(os.environ.get("SDC_TEST_DATA") or paths.ROOT.parent / "shared" / "data")
+    if not (folder / "mnist10k.tar.xz").is_file():
+        pytest.skip(f"no archives of real images in {folder}; name their folder: SDC_TEST_DATA=DIR")
+    return folder
+
+
+@pytest.fixture
+def fake_upstream(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> fake.Fake:
+    """A little git repository of our own behind an https address, and a method `fake` that patches it."""
+    made = fake.build(tmp_path / "fake")
+    monkeypatch.setenv("GIT_CONFIG_GLOBAL", str(made.git_config))
+    monkeypatch.setitem(ADAPTERS, "fake", made.adapter)
+    return made

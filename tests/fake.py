@@ -1,0 +1,159 @@
+"""A fake upstream for fast tests of the plumbing: a real git repository with a tiny distillation script of ours.
+
+It has what makes the true ones awkward: CRLF line ends, a sub-folder, a pin that is not the tip, a large file that
+nobody needs, options that end the run badly.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+from adapters.base import Adapter, Job, Option, Patch, Slot, Upstream, flags
+from runner.git import blob_hash
+
+URL = "https://upstream.invalid/owner/fake"
+
+SCRIPT = """\
+import argparse
+import os
+import time
+
+import torch
+from torchvision import datasets, transforms
+from helpers import shrink
+
+parser = argparse.ArgumentParser()
+parser.add_argument("--dataset")
+parser.add_argument("--model")
+parser.add_argument("--ipc", type=int)
+parser.add_argument("--steps", type=int)
+parser.add_argument("--rate", type=float)
+parser.add_argument("--end")
+args = parser.parse_args()
+usual = transforms.Compose([transforms.ToTensor(), transforms.Normalize([0.5] * 3, [0.25] * 3)])
+train = getattr(datasets, args.dataset)("nowhere", train=True, download=True, transform=usual)
+torch.manual_seed(int(time.time() * 1000) % 100000)
+device = torch.device("cuda:0")
+images = torch.randn(10 * args.ipc, 3, 32, 32, device=device, requires_grad=True)
+goal = shrink(torch.stack([train[i][0] for i in range(len(train))]).mean(0)).cuda()
+optimizer = torch.optim.SGD([images], lr=args.rate)
+print("training begins")
+for step in range(args.steps):
+    loss = ((images - goal) ** 2).mean()
+    optimizer.zero_grad()
+    loss.backward()
+    optimizer.step()
+    if args.end == "slow":
+        time.sleep(0.05)
+    if args.end == "error" and step == 2:
+        raise ValueError("the fake script was told to fail")
+    if args.end == "nan" and step == 2:
+        images.data[:] = float("nan")
+    if args.end == "disk" and step == 2:
+        open("filler", "wb").write(bytes(10**9))
+"""
+HELPERS = "def shrink(image):\n    return image * 0.5\n"
+ADDED = {
+    "from helpers import shrink": "from plugins import sdc",
+    'parser.add_argument("--end")': "sdc.add_options(parser)",
+    "    loss = ((images - goal) ** 2).mean()": "    loss = sdc.corrected(loss, [images], args, step, args.steps - 1)",
+}
+
+
+@dataclass(frozen=True)
+class Fake:
+    """Where the fake's repository is, the method `fake` that uses it, and the git configuration that leads there."""
+
+    path: Path
+    adapter: Adapter
+    git_config: Path
+    patch: Path
+
+
+def build(folder: Path) -> Fake:
+    """Make the repository, its patch, and a git configuration in which the https address means this repository."""
+    repository = folder / "mirror" / "owner" / "fake"
+    script = SCRIPT.replace("\n", "\r\n").encode()
+    _commit(
+        repository,
+        {
+            "train/distil.py": script,
+            "train/helpers.py": HELPERS.encode(),
+            "LICENSE": b"none of yours\n",
+            "weights.bin": bytes(range(256)) * 4096,
+        },
+    )
+    pin = _git(repository, "rev-parse", "HEAD")
+    _commit(repository, {"train/distil.py": b"print('the tip is not the pin')\r\n"})
+    config = folder / "gitconfig"
+    config.write_text(f'[url "file://{folder}/mirror/"]\n\tinsteadOf = https://upstream.invalid/\n')
+    patch = folder / "fake.patch"
+    patch.write_bytes(_patch(SCRIPT.splitlines()))
+    return Fake(repository, _adapter(pin, script, patch), config, patch)
+
+
+def patched(script: bytes) -> bytes:
+    """The script as it is after the patch."""
+    lines = script.decode().split("\r\n")
+    return "\r\n".join(out for line in lines for out in [line, *([ADDED[line]] if line in ADDED else [])]).encode()
+
+
+def _patch(lines: list[str]) -> bytes:
+    text = "A fake term for a fake script.\n\n--- a/train/distil.py\n+++ b/train/distil.py\n"
+    for count, (anchor, line) in enumerate(ADDED.items(), start=1):
+        at = lines.index(anchor) + 1
+        text += f"@@ -{at},0 +{at + count} @@\n+{line}\r\n"
+    return text.encode()
+
+
+def _adapter(pin: str, script: bytes, patch: Path) -> Adapter:
+    def argv(job: Job) -> list[str]:
+        return flags({"dataset": job.slot.name, "model": job.model, "ipc": job.ipc, **job.options})
+
+    return Adapter(
+        method="fake",
+        title="A fake",
+        upstream=Upstream(URL, pin, licence=None),
+        patch=Patch(
+            script="train/distil.py",
+            file=str(patch),
+            sha256=hashlib.sha256(patch.read_bytes()).hexdigest(),
+            before=blob_hash(script),
+            after=blob_hash(patched(script)),
+        ),
+        datasets={"cifar10": "CIFAR10"},
+        slots=(Slot("CIFAR10", classes=10, channels=3, size=32),),
+        models=("ConvNetW32", "ConvNetD1"),
+        options={
+            "steps": Option(6, "updates of the images"),
+            "rate": Option(100.0, "learning rate of the images"),
+            "end": Option("well", "how the run ends", choices=("well", "error", "nan", "slow", "disk")),
+        },
+        recipes={"quick": {"source": "made up", "set": {"model": "ConvNetW32", "networks": 2}}},
+        refuse=lambda job: "it takes ipc 1 and 2 only" if job.ipc > 2 else None,
+        argv=argv,
+        steps=lambda job: int(job.options["steps"]),
+        evaluation=lambda job: {"lr": 0.01, "epochs": 3, "augment": ""},
+        advice={"diverged": "Lower --set rate=...", "memory": "Lower --ipc"},
+    )
+
+
+def _commit(repository: Path, files: dict[str, bytes]) -> None:
+    for name, content in files.items():
+        path = repository / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+    if not (repository / ".git").exists():
+        _git(repository, "init", "--quiet", "--initial-branch=main")
+        _git(repository, "config", "uploadpack.allowFilter", "true")
+        _git(repository, "config", "core.autocrlf", "false")
+    _git(repository, "add", "--all")
+    _git(repository, "-c", "user.name=fake", "-c", "user.email=fake@invalid", "commit", "--quiet", "--message=fake")
+
+
+def _git(repository: Path, *arguments: str) -> str:
+    command = ["git", "-C", str(repository), *arguments]
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
