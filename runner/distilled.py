@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save as tensors_as_bytes
 from torch import Tensor
 from torchvision.utils import save_image
 
@@ -43,17 +42,25 @@ def hard_labels(classes: int, ipc: int) -> Tensor:
 
 
 def save(distilled: DistilledSet, path: Path) -> None:
-    """Write the set to `path` (safetensors)."""
+    """Write the set to `path` (safetensors); equal sets give equal bytes."""
     tensors = {"images": distilled.images.contiguous(), "labels": distilled.labels.contiguous()}
     if distilled.lr is not None:
         tensors["lr"] = torch.tensor(distilled.lr, dtype=torch.float32)
-    metadata = {
-        "view": json.dumps(asdict(distilled.view), sort_keys=True),
-        "protocol": json.dumps(protocols.to_dict(distilled.protocol), sort_keys=True),
-        "about": json.dumps(dict(distilled.about or {}), sort_keys=True),
+    facts = {
+        "dataset": distilled.view.dataset,
+        **{name: json.dumps(getattr(distilled.view, name)) for name in ("classes", "mean", "std")},
+        "protocol": json.dumps(protocols.to_dict(distilled.protocol)),
     }
     with replacing(path) as partial:
-        save_file(tensors, partial, metadata)
+        partial.write_bytes(_ordered(tensors_as_bytes(tensors, {**(distilled.about or {}), **facts})))
+
+
+def _ordered(content: bytes) -> bytes:
+    """A safetensors file with its header sorted: the library writes the metadata in an order that changes."""
+    size = int.from_bytes(content[:8], "little")
+    header = json.dumps(json.loads(content[8 : 8 + size]), sort_keys=True).encode()
+    header += b" " * (-len(header) % 8)
+    return len(header).to_bytes(8, "little") + header + content[8 + size :]
 
 
 def load(path: Path) -> DistilledSet:
@@ -63,25 +70,25 @@ def load(path: Path) -> DistilledSet:
         raise FatalError(f"{file} does not exist. Give a run's folder or a distilled.safetensors file")
     try:
         with safe_open(file, framework="pt") as stored:
-            metadata = stored.metadata() or {}
+            metadata = dict(stored.metadata() or {})
             tensors = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118 - not a dict
-        view: dict[str, Any] = json.loads(metadata["view"])
-        for name in ("classes", "mean", "std"):
-            view[name] = tuple(view[name])
+        channels, size = tensors["images"].shape[1:3]
+        shown = {name: tuple(json.loads(metadata.pop(name))) for name in ("classes", "mean", "std")}
         return _checked(
             DistilledSet(
                 images=tensors["images"],
                 labels=tensors["labels"],
-                view=View(**view),
-                protocol=protocols.from_dict(json.loads(metadata["protocol"])),
+                view=View(dataset=metadata.pop("dataset"), channels=channels, size=size, **shown),
+                protocol=protocols.from_dict(json.loads(metadata.pop("protocol"))),
                 lr=float(tensors["lr"]) if "lr" in tensors else None,
-                about=json.loads(metadata.get("about", "{}")),
+                about=metadata,
             )
         )
     except (SafetensorError, KeyError, TypeError, ValueError) as error:
         raise FatalError(
             f"{file} is not a distilled set: {type(error).__name__}: {error}\n"
-            "It needs the tensors images [N, C, H, W] and labels, and the metadata view and protocol (see README)"
+            "It needs the tensors images [N, C, H, W] and labels, and the metadata dataset, classes, mean, std and "
+            "protocol (see README)"
         ) from error
 
 

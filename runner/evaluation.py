@@ -39,8 +39,7 @@ def evaluate_file(request: Request, watch: Watch) -> Result:
     data = store.load(name, path, lambda done, _: watch.progress(done))
     models = request.models or (cell.get("model") or "ConvNet",)
     scores = evaluate_set(found, data, models, _protocol(request, found), request.seed, watch)
-    stages = {"evaluate": {"seconds": scores.pop("seconds")}}
-    return {"state": "complete", "dataset": name, **scores, "stages": stages, "run": str(request.path.resolve())}
+    return {"state": "complete", "dataset": name, **scores, "run": str(request.path.resolve())}
 
 
 def _protocol(request: Request, found: DistilledSet) -> Protocol:

@@ -9,57 +9,65 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from runner import paths
 from runner.errors import FatalError
 from runner.launcher.job import DIVERGED, Job
-
-OnStep = Callable[[int, float], None]
-"""Called with the number of updates done and the last loss."""
+from runner.watch import Watch
 
 _GRACE = 20.0
 _TAIL = 12
+STALL = 300.0
+"""Seconds without a step after which a script is said to be slow or stuck."""
 
 
-def launch(job: Job, folder: Path, on_step: OnStep, advice: Mapping[str, str]) -> int:
-    """Run an upstream script under the launcher, in `folder`; return its peak memory in MiB.
+def launch(job: Job, work: Path, log: Path, watch: Watch, advice: Mapping[str, str]) -> int:
+    """Run an upstream script under the launcher, in the folder `work`; return its peak memory in MiB.
 
     Raises FatalError with the end of the log if it fails. On an interruption the script is asked to keep a snapshot,
     and KeyboardInterrupt goes on.
     """
-    file = folder / "job.json"
-    job.write(file)
-    log = folder / "log.txt"
-    command = [sys.executable, "-P", "-m", "runner.launcher", str(file)]
+    job.write(work / "job.json")
     metrics = Path(job.metrics)
     metrics.write_text("")
     with log.open("wb") as output:
         output.write(f"$ {shlex.join([Path(job.script).name, *job.argv])}\n".encode())
         output.flush()
         child = subprocess.Popen(  # a group of its own: Ctrl-C reaches it through us, once
-            command,
-            cwd=folder,
+            [sys.executable, "-P", "-m", "runner.launcher", str(work / "job.json")],
+            cwd=work,
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=output,
             env=_environment(job),
             start_new_session=True,
         )
-    peak = 0
     try:
-        for line in _lines(metrics, child):
-            if line["kind"] == "step":
-                on_step(line["step"], line["loss"])
-            elif line["kind"] == "end":
-                peak = line["peak_memory_mib"]
+        peak = _follow(_lines(metrics, child), log, watch)
     finally:
         _stop(child)
-        file.unlink(missing_ok=True)
     if child.returncode != 0:
         raise FatalError(_failure(child.returncode, log, advice))
+    return peak
+
+
+def _follow(lines: Iterator[dict[str, Any] | None], log: Path, watch: Watch) -> int:
+    """Show the script's steps, and say once if none comes for long; return the peak memory it reports at its end."""
+    peak, heard = 0, time.monotonic()
+    for line in lines:
+        if line is None:
+            if time.monotonic() - heard > STALL:
+                watch.say(f"no step for {STALL:.0f} s. See what the script says: tail {log}. To stop it: Ctrl-C")
+                heard = float("inf")
+            continue
+        heard = time.monotonic()
+        if line["kind"] == "step":
+            watch.progress(line["step"], f"loss {line['loss']:.4g}")
+        elif line["kind"] == "end":
+            peak = line["peak_memory_mib"]
     return peak
 
 
@@ -74,8 +82,8 @@ def _environment(job: Job) -> dict[str, str]:
     return {**os.environ, **ours, **hidden}
 
 
-def _lines(path: Path, child: subprocess.Popen[bytes]) -> Iterator[dict[str, Any]]:
-    """The lines that the child appends to `path`, until it has ended and all are read."""
+def _lines(path: Path, child: subprocess.Popen[bytes]) -> Iterator[dict[str, Any] | None]:
+    """The lines that the child appends to `path`, None while there is none, until it has ended and all are read."""
     with path.open() as file:
         while True:
             ended = child.poll() is not None
@@ -84,6 +92,7 @@ def _lines(path: Path, child: subprocess.Popen[bytes]) -> Iterator[dict[str, Any
             file.seek(file.tell() - len(line.encode()))
             if ended:
                 return
+            yield None
             time.sleep(0.05)
 
 

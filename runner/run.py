@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shutil
+import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -20,7 +22,8 @@ from runner.data.sets import Dataset
 from runner.distilled import DistilledSet
 from runner.errors import FatalError
 from runner.evaluate import Score, evaluate, summary
-from runner.files import no_space_is_fatal, replacing, write_text
+from runner.files import no_space_is_fatal, write_text
+from runner.launcher import memory
 from runner.launcher.job import Job
 from runner.plan import Plan
 from runner.protocol import Protocol, to_dict
@@ -63,6 +66,7 @@ def evaluate_set(
             f"the set has {len(found.view.classes)} classes and {data.name} has {len(data.classes)}: "
             "name the data it was made of (--dataset NAME or --data PATH)"
         )
+    memory.reset()
     began = time.monotonic()
     test = normalised(data.test.images, found.view)
     scores: list[Score] = []
@@ -83,7 +87,7 @@ def evaluate_set(
         **summary(scores),
         "by_model": {model: summary([s for s in scores if s.model == model]) for model in models},
         "protocol": to_dict(protocol),
-        "seconds": round(time.monotonic() - began, 2),
+        "stages": {"evaluate": {"seconds": round(time.monotonic() - began, 2), "peak_memory_mib": memory.peak_mib()}},
     }
 
 
@@ -94,28 +98,30 @@ def device() -> str:
 
 def _distil(plan: Plan, folder: Path, watch: Watch) -> Result:
     """Make distilled.safetensors unless it is there; say what it took."""
-    record = folder / "distil.json"
+    record, snapshot = folder / "distil.json", folder / "snapshot.safetensors"
     if (folder / "distilled.safetensors").is_file() and record.is_file():
         watch.say("distilled already; evaluating")
         stages: Result = json.loads(record.read_text())
         return stages
     began = time.monotonic()
-    served, view, final = folder / "served.safetensors", folder / "view.json", folder / "final.safetensors"
-    try:
-        job = _job(plan, folder, _serve(plan, served), view, final)
+    with tempfile.TemporaryDirectory(prefix=".work.", dir=folder) as name:  # whatever the script itself leaves goes too
+        work = Path(name)
+        job = _job(plan, work, folder)
         watch.stage(f"distilling with {plan.adapter.method}", plan.steps())
-        peak = process.launch(job, folder, lambda n, loss: watch.progress(n, f"loss {loss:.4g}"), plan.adapter.advice)
+        try:
+            peak = process.launch(job, work, folder / "log.txt", watch, plan.adapter.advice)
+        except BaseException:
+            if snapshot.is_file():
+                watch.say(f"the last snapshot of the images is {snapshot}")
+            raise
         stages = {"seconds": round(time.monotonic() - began, 2), "peak_memory_mib": peak, "steps": plan.steps()}
         write_text(record, json.dumps(stages))
-        _collect(plan, folder, view, final)
-    finally:
-        for file in (served, view, final):
-            file.unlink(missing_ok=True)
-    (folder / "snapshot.safetensors").unlink(missing_ok=True)
+        _collect(plan, job, folder)
+    snapshot.unlink(missing_ok=True)
     return stages
 
 
-def _serve(plan: Plan, served: Path) -> Path:
+def _serve(plan: Plan, work: Path) -> Path:
     """The images as the script's slot wants them: the prepared file itself if it fits, else a copy that does."""
     slot, shape = plan.slot, tuple(plan.dataset.train.images.shape[1:])
     if shape == (slot.channels, slot.size, slot.size) and not plan.settings.limit_per_class:
@@ -124,12 +130,11 @@ def _serve(plan: Plan, served: Path) -> Path:
         name: resized(tensor, slot.channels, slot.size) if name.endswith("_images") else tensor
         for name, tensor in sets.tensors(plan.dataset).items()
     }
-    with replacing(served) as partial:
-        save_file(tensors, partial)
-    return served
+    save_file(tensors, work / "served.safetensors")
+    return work / "served.safetensors"
 
 
-def _job(plan: Plan, folder: Path, data: Path, view: Path, final: Path) -> Job:
+def _job(plan: Plan, work: Path, folder: Path) -> Job:
     term = ["--sdc_lambda", repr(plan.cell.weight), "--sdc_schedule", plan.cell.schedule]
     return Job(
         script=str(patching.script_path(plan.adapter)),
@@ -137,21 +142,21 @@ def _job(plan: Plan, folder: Path, data: Path, view: Path, final: Path) -> Job:
         seed=plan.cell.seed,
         device=device(),
         slot=plan.slot.name,
-        data=str(data),
+        data=str(_serve(plan, work)),
         classes=plan.dataset.classes,
-        output=str(final),
+        output=str(work / "final.safetensors"),
         snapshot=str(folder / "snapshot.safetensors"),
         metrics=str(folder / "metrics.jsonl"),
-        view=str(view),
+        view=str(work / "view.json"),
         snapshot_every=max(1, plan.settings.snapshot_every),
     )
 
 
-def _collect(plan: Plan, folder: Path, view: Path, final: Path) -> None:
+def _collect(plan: Plan, job: Job, folder: Path) -> None:
     """Turn what the tap kept into the distilled set and its picture."""
-    shown = json.loads(view.read_text())
+    shown = json.loads(Path(job.view).read_text())
     found = DistilledSet(
-        images=load_file(final)["images"],
+        images=load_file(job.output)["images"],
         labels=distilled.hard_labels(len(plan.dataset.classes), plan.cell.ipc),
         view=View(
             dataset=plan.cell.dataset,
@@ -171,21 +176,18 @@ def _collect(plan: Plan, folder: Path, view: Path, final: Path) -> None:
 def _evaluate(plan: Plan, folder: Path, distil: Result, watch: Watch) -> Result:
     found = distilled.load(folder)
     scores = evaluate_set(found, plan.dataset, [plan.settings.model], found.protocol, plan.cell.seed, watch)
-    seconds = scores.pop("seconds")
     facts = {name: value for name, value in asdict(plan.cell).items() if name != "settings"}
-    result: Result = {
-        "state": "complete",
-        **facts,
-        "key": plan.cell.key(),
-        **scores,
-        "stages": {"distil": distil, "evaluate": {"seconds": seconds}},
-    }
+    stages = {"distil": distil} | scores["stages"]
+    result: Result = {"state": "complete", **facts, "key": plan.cell.key(), **scores, "stages": stages}
     write_text(folder / "result.json", json.dumps(result, indent=1) + "\n")
+    (folder / "distil.json").unlink(missing_ok=True)
     return result | {"run": str(folder)}
 
 
 def _forget(folder: Path, *, distilled_too: bool) -> None:
     """Take away what an earlier, unfinished run left and this one makes anew."""
-    names = ["result.json", *(["distilled.safetensors", "distil.json", "images.png"] if distilled_too else [])]
-    for name in names:
+    distilled_files = ["distilled.safetensors", "distil.json", "images.png", "snapshot.safetensors"]
+    for name in ["result.json", *(distilled_files if distilled_too else [])]:
         (folder / name).unlink(missing_ok=True)
+    for work in folder.glob(".work.*"):
+        shutil.rmtree(work)

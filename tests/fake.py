@@ -8,10 +8,13 @@ from __future__ import annotations
 
 import hashlib
 import subprocess
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+from adapters import registry
 from adapters.base import Adapter, Job, Option, Patch, Slot, Upstream, flags
+from runner import cli
 from runner.git import blob_hash
 
 URL = "https://upstream.invalid/owner/fake"
@@ -86,13 +89,18 @@ def build(folder: Path) -> Fake:
             "weights.bin": bytes(range(256)) * 4096,
         },
     )
-    pin = _git(repository, "rev-parse", "HEAD")
     _commit(repository, {"train/distil.py": b"print('the tip is not the pin')\r\n"})
-    config = folder / "gitconfig"
-    config.write_text(f'[url "file://{folder}/mirror/"]\n\tinsteadOf = https://upstream.invalid/\n')
-    patch = folder / "fake.patch"
-    patch.write_bytes(_patch(SCRIPT.splitlines()))
-    return Fake(repository, _adapter(pin, script, patch), config, patch)
+    (folder / "gitconfig").write_text(f'[url "file://{folder}/mirror/"]\n\tinsteadOf = https://upstream.invalid/\n')
+    (folder / "fake.patch").write_bytes(_patch(SCRIPT.splitlines()))
+    return opened(folder)
+
+
+def opened(folder: Path) -> Fake:
+    """The fake that `build` made in `folder`."""
+    repository, patch = folder / "mirror" / "owner" / "fake", folder / "fake.patch"
+    pin = _git(repository, "rev-parse", "HEAD~1")
+    script = SCRIPT.replace("\n", "\r\n").encode()
+    return Fake(repository, _adapter(pin, script, patch), folder / "gitconfig", patch)
 
 
 def patched(script: bytes) -> bytes:
@@ -157,3 +165,13 @@ def _commit(repository: Path, files: dict[str, bytes]) -> None:
 def _git(repository: Path, *arguments: str) -> str:
     command = ["git", "-C", str(repository), *arguments]
     return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
+
+
+def main() -> int:
+    """`python -m tests.fake FOLDER ARGUMENTS...`: the command line in a process of its own, with the method `fake`."""
+    registry.ADAPTERS["fake"] = opened(Path(sys.argv[1])).adapter
+    return cli.call(sys.argv[2:])
+
+
+if __name__ == "__main__":
+    sys.exit(main())

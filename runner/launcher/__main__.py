@@ -5,15 +5,12 @@ Exit codes: the script's own; 4 if it diverged; 130 if interrupted (a snapshot i
 
 from __future__ import annotations
 
-import resource
 import runpy
 import signal
 import sys
 from pathlib import Path
 
-import torch
-
-from runner.launcher import clock, data, device, recorder
+from runner.launcher import clock, data, device, memory, recorder
 from runner.launcher.job import DIVERGED, INTERRUPTED, Job
 from runner.launcher.tap import DivergedError, Tap
 
@@ -43,15 +40,8 @@ def main() -> int:
             tap.save(job.snapshot)
         return INTERRUPTED
     tap.save(job.output)
-    metrics.write(kind="end", peak_memory_mib=_peak_memory_mib())
+    metrics.write(kind="end", peak_memory_mib=memory.peak_mib())
     return 0
-
-
-def _peak_memory_mib() -> int:
-    """The most memory this process held: the GPU's if it used one, else the machine's."""
-    if torch.cuda.is_available():
-        return torch.cuda.max_memory_allocated() // 2**20
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 2**10
 
 
 if __name__ == "__main__":
