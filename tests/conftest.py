@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+
+# Workers side by side, each with as many threads as there are cores, would wait for each other most of the time.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any

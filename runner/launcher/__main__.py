@@ -10,7 +10,7 @@ import signal
 import sys
 from pathlib import Path
 
-from runner.launcher import clock, data, device, memory, recorder
+from runner.launcher import clock, data, device, layout, memory, recorder
 from runner.launcher.job import DIVERGED, INTERRUPTED, Job
 from runner.launcher.tap import DivergedError, Tap
 
@@ -24,6 +24,7 @@ def main() -> int:
     folder = Path(job.script).parent
     if job.device == "cpu":
         device.install()
+    layout.install()
     data.install(job)
     recorder.install(metrics)
     tap.install()

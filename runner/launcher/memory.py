@@ -14,7 +14,7 @@ def reset() -> None:
 
 
 def peak_mib() -> int:
-    """The most memory this process held: the GPU's since `reset` if there is one, else the machine's since its start."""
+    """The most memory this process held: the GPU's since `reset` if there is one, else its own since its start."""
     if torch.cuda.is_available():
         return int(torch.cuda.max_memory_allocated()) // 2**20
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 2**10
