@@ -1,0 +1,139 @@
+"""What every adapter, patch and recipe must keep to."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import re
+import subprocess
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from adapters.base import Adapter, Job, Slot, Upstream
+from adapters.registry import ADAPTERS
+from runner import networks, paths
+from runner.protocol import from_dict
+from runner.settings import resolve
+
+every = pytest.mark.parametrize("adapter", ADAPTERS.values(), ids=ADAPTERS.keys())
+
+
+def jobs(adapter: Adapter, recipe: str) -> list[tuple[str, Job]]:
+    """Every job that a recipe promises to cover, by the dataset's name."""
+    stored: dict[str, Any] = adapter.recipes[recipe]
+    names = stored.get("datasets", [*adapter.datasets, "digits"])
+    found = []
+    for name, ipc in itertools.product(names, stored.get("ipc", [1, 10])):
+        settings = resolve(adapter, recipe, name, ipc, [])
+        slot = next(s for s in adapter.slots if s.name == adapter.datasets.get(name, adapter.slots[0].name))
+        found.append((name, Job(slot, ipc, settings.model, settings.options)))
+    return found
+
+
+@every
+def test_a_method_is_registered_under_its_name_with_a_full_pin(adapter: Adapter) -> None:
+    assert ADAPTERS[adapter.method] is adapter
+    assert adapter.title
+    assert re.fullmatch(r"[0-9a-f]{40}", adapter.upstream.commit)
+
+
+@pytest.mark.parametrize(("url", "commit"), [("git@host:a/b", "0" * 40), ("https://host/a/b", "main")])
+def test_an_upstream_is_an_https_address_at_a_full_hash(url: str, commit: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(repr(url if commit != "main" else commit))):
+        Upstream(url, commit, licence=None)
+
+
+def breaches(content: bytes, script: str) -> list[str]:
+    """Where a patch file breaks our rules: one file, additive, zero context, bare hunk headers, six lines at most."""
+    lines = content.decode().split("\n")
+    body = lines[next(n for n, line in enumerate(lines) if line.startswith("--- ")) :]
+    found = [] if body[:2] == [f"--- a/{script}", f"+++ b/{script}"] else [f"files {body[:2]}"]
+    hunks = [line for line in body[2:] if line.startswith("@@")]
+    added = [line for line in body[2:] if line.startswith("+")]
+    found += [f"hunk {line}" for line in hunks if not re.fullmatch(r"@@ -\d+,0 \+\d+(,\d+)? @@", line)]
+    found += [f"line {line}" for line in body[2:] if line and not line.startswith(("@@", "+"))]
+    return found + ([] if 0 < len(added) <= 6 else [f"{len(added)} lines"])
+
+
+@every
+def test_a_patch_adds_a_few_lines_to_one_script_and_holds_nothing_else(adapter: Adapter) -> None:
+    content = (paths.PATCHES / adapter.patch.file).read_bytes()
+
+    assert breaches(content, adapter.patch.script) == []
+    assert hashlib.sha256(content).hexdigest() == adapter.patch.sha256
+
+
+def test_the_rules_catch_what_breaks_them() -> None:
+    head = b"--- a/s.py\n+++ b/s.py\n"
+    assert breaches(head + b"@@ -3,0 +4 @@\n+ours\n", "s.py") == []
+    assert breaches(head + b"@@ -3,0 +4 @@\n+ours\n", "t.py") != []
+    assert breaches(head + b"@@ -3 +3 @@\n-theirs\n+ours\n", "s.py") == ["hunk @@ -3 +3 @@", "line -theirs"]
+    assert breaches(head + b"@@ -3,0 +4 @@ def theirs():\n+ours\n", "s.py") == ["hunk @@ -3,0 +4 @@ def theirs():"]
+    assert breaches(head + b"@@ -3,0 +4 @@\n theirs\n+ours\n", "s.py") == ["line  theirs"]
+    assert breaches(head + b"@@ -3,0 +4,7 @@\n" + b"+ours\n" * 7, "s.py") == ["7 lines"]
+
+
+def test_git_leaves_the_line_ends_of_patches_alone() -> None:
+    files = sorted(path.relative_to(paths.ROOT).as_posix() for path in paths.PATCHES.glob("*.patch"))
+    asked = ["git", "-C", paths.ROOT, "check-attr", "text", "--", *files]
+    told = subprocess.run(asked, check=True, capture_output=True, text=True).stdout.splitlines()
+
+    assert {Path(name).name for name in files} == {adapter.patch.file for adapter in ADAPTERS.values()}
+    assert told == [f"{name}: text: unset" for name in files]
+
+
+@every
+@pytest.mark.parametrize("recipe", ["quick", "paper"])
+def test_a_recipe_names_its_source_and_holds_for_all_it_covers(adapter: Adapter, recipe: str) -> None:
+    stored = adapter.recipes[recipe]
+    assert all(part["source"] for part in (stored, *stored.get("case", [])))
+
+    for name, job in jobs(adapter, recipe):
+        if adapter.refuse(job) and recipe == "quick":
+            continue  # quick is for any dataset; what the script cannot do is refused with the reason
+        assert adapter.refuse(job) is None, name
+        words = adapter.argv(job)
+        assert all(isinstance(word, str) for word in words)
+        assert adapter.steps(job) > 0
+        from_dict(adapter.evaluation(job))
+        for option, value in job.options.items():
+            assert words[words.index(f"--{option}") + 1] == str(value)
+        assert words[words.index("--dataset") + 1] == job.slot.name
+        assert words[words.index("--ipc") + 1] == str(job.ipc)
+        assert words[words.index("--model") + 1] == job.model
+
+
+@every
+def test_all_six_datasets_have_a_slot_of_their_own_shape(adapter: Adapter) -> None:
+    shapes = {
+        **dict.fromkeys(("mnist", "fashionmnist"), (10, 1, 28)),
+        **dict.fromkeys(("svhn", "cifar10"), (10, 3, 32)),
+        "cifar100": (100, 3, 32),
+        "tinyimagenet": (200, 3, 64),
+    }
+    slots = {slot.name: slot for slot in adapter.slots}
+    assert len(slots) == len(adapter.slots)
+    assert {name: _shape(slots[own]) for name, own in adapter.datasets.items()} == shapes
+
+
+def _shape(slot: Slot) -> tuple[int, int, int]:
+    return slot.classes, slot.channels, slot.size
+
+
+@every
+def test_every_model_can_be_evaluated_where_it_can_be_distilled_with(adapter: Adapter) -> None:
+    name, job = jobs(adapter, "quick")[0]
+    for model, slot in itertools.product(adapter.models, adapter.slots):
+        if adapter.refuse(replace(job, model=model, slot=slot)) is None:
+            network = networks.build(model, slot.channels, slot.classes, slot.size, seed=0)
+            assert sum(parameter.numel() for parameter in network.parameters()) > 0, (name, model, slot)
+
+
+@every
+def test_ipc_that_the_loops_do_not_know_are_refused_with_those_they_do(adapter: Adapter) -> None:
+    _, job = jobs(adapter, "quick")[0]
+    for ipc in (2, 5, 100):
+        assert "ipc 1, 10, 20, 30, 40, 50 only" in (adapter.refuse(replace(job, ipc=ipc)) or "")
