@@ -65,7 +65,7 @@ def _follow(lines: Iterator[dict[str, Any] | None], log: Path, watch: Watch) -> 
             continue
         heard = time.monotonic()
         if line["kind"] == "step":
-            watch.progress(line["step"], f"loss {line['loss']:.4g}")
+            watch.progress(line["step"], "" if line["loss"] is None else f"loss {line['loss']:.4g}")
         elif line["kind"] == "end":
             peak = line["peak_memory_mib"]
     return peak

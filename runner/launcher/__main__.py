@@ -36,12 +36,15 @@ def main() -> int:
     except DivergedError as error:
         print(error, file=sys.stderr)  # noqa: T201 - the log is where the parent looks
         return DIVERGED
+    except SystemExit as end:  # a script may say that it is done; any other code is its failure
+        if end.code not in (None, 0):
+            raise
     except KeyboardInterrupt:
         if tap.images is not None:
             tap.save(job.snapshot)
         return INTERRUPTED
     tap.save(job.output)
-    metrics.write(kind="end", peak_memory_mib=memory.peak_mib())
+    metrics.write("end", {"peak_memory_mib": memory.peak_mib()})
     return 0
 
 

@@ -37,7 +37,7 @@ class Served(Dataset[tuple[Any, int]]):
 
     def __getitem__(self, index: int) -> tuple[Any, int]:
         if self._ready is not None:
-            return self._ready[index], self.targets[index]
+            return self._ready[index].clone(), self.targets[index]
         picture: Any = _picture(self.data[index])
         return self.transform(picture) if self.transform else picture, self.targets[index]
 
@@ -53,9 +53,14 @@ def install(job: Job) -> None:
         return
 
     def served(
-        _root: object, train: bool | None = None, split: str = "train", transform: Any = None, **_: object
+        root: object = None,  # noqa: ARG001 - nothing is read from there
+        train: bool | str | None = None,
+        transform: Any = None,
+        *_: object,
+        **more: Any,
     ) -> Served:
-        part = "train" if (split == "train" if train is None else train) else "test"
+        asked = more.get("split", "train") if train is None else train
+        part = "train" if asked in (True, "train") else "test"
         tensors = load_file(job.data)
         _write_view(job, tensors["train_images"], transform)
         return Served(tensors[f"{part}_images"], tensors[f"{part}_labels"], list(job.classes), transform)
@@ -94,7 +99,7 @@ def _write_view(job: Job, images: Tensor, transform: Any) -> None:
 
 
 def _is_usual(transform: Any) -> bool:
-    kinds = [type(step) for step in getattr(transform, "transforms", [])]
+    kinds = [type(step) for step in transform.transforms] if type(transform) is transforms.Compose else []
     return kinds in ([transforms.ToTensor], [transforms.ToTensor, transforms.Normalize])
 
 

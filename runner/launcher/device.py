@@ -22,6 +22,8 @@ class CpuForCuda(TorchFunctionMode):
         self, func: Callable[..., Any], types: Iterable[type], args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:
         kwargs = kwargs or {}
+        if func is torch.device:
+            return _on_cpu(func(*args, **kwargs))
         if func is torch.Tensor.cpu:
             return args[0].clone()
         if func is torch.Tensor.cuda:
@@ -44,6 +46,12 @@ def _on_cpu_all(kwargs: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def install() -> None:
-    """Activate the bridge for the rest of the process, `Module.cuda` and `Module.to` included."""
+    """Activate the bridge for the rest of the process, `Module.cuda` and what is loaded onto a GPU included."""
     CpuForCuda().__enter__()  # type: ignore[no-untyped-call]
     torch.nn.Module.cuda = lambda module, *_, **__: module  # type: ignore[method-assign]
+    real = torch.load
+
+    def load(file: Any, map_location: Any = None, **options: Any) -> Any:
+        return real(file, _on_cpu(map_location), **options)
+
+    torch.load = load  # type: ignore[assignment]

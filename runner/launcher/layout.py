@@ -22,6 +22,6 @@ def install() -> None:
         except RuntimeError as error:
             if "reshape" not in str(error):
                 raise
-            return tensor.reshape(*shape)
+            return tensor.reshape(*(shape or (options["size"],)))
 
     torch.Tensor.view = view  # type: ignore[method-assign, assignment]

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import resource
+import sys
+from pathlib import Path
 
 import torch
 
@@ -17,4 +19,8 @@ def peak_mib() -> int:
     """The most memory this process held: the GPU's since `reset` if there is one, else its own since its start."""
     if torch.cuda.is_available():
         return int(torch.cuda.max_memory_allocated()) // 2**20
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 2**10
+    status = Path("/proc/self/status")
+    if status.is_file():  # getrusage would count the process that started this one, too
+        line = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM"))
+        return int(line.split()[1]) // 2**10
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 2 ** (20 if sys.platform == "darwin" else 10)

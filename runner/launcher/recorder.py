@@ -7,6 +7,7 @@ import math
 import sys
 import time
 import types
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +19,11 @@ class Metrics:
         self._file = path.open("a", buffering=1)
         self._start = time.monotonic()
 
-    def write(self, **values: object) -> None:
-        """Append one line; a number that JSON does not know is written as null."""
+    def write(self, kind: str, values: Mapping[str, object]) -> None:
+        """Append one line of this kind; a number that JSON does not know is written as null."""
         clean = {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in values.items()}
-        self._file.write(json.dumps(clean | {"seconds": round(time.monotonic() - self._start, 3)}) + "\n")
+        line = clean | {"kind": kind, "seconds": round(time.monotonic() - self._start, 3)}
+        self._file.write(json.dumps(line) + "\n")
 
 
 def install(metrics: Metrics) -> None:
@@ -37,7 +39,7 @@ def install(metrics: Metrics) -> None:
     def log(values: dict[str, Any], *_: object, **__: object) -> None:
         numbers = {name: number for name, value in values.items() if (number := _number(value)) is not None}
         if numbers:
-            metrics.write(kind="logged", **numbers)
+            metrics.write("logged", numbers)
 
     stand_in.init, stand_in.log = init, log
     stand_in.finish = stand_in.watch = stand_in.save = stand_in.define_metric = lambda *_, **__: None

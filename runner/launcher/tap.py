@@ -6,6 +6,7 @@ nn.Parameter (networks have parameters). torch's own hook on optimizer steps sho
 
 from __future__ import annotations
 
+import math
 import os
 from pathlib import Path
 from typing import Any
@@ -63,10 +64,10 @@ class Tap:
         if os.getppid() != self._parent:
             raise SystemExit("the process that started this one is gone")
         self.images, self.steps = images, self.steps + 1
-        loss = float(self._loss) if self._loss is not None else float("nan")
-        if not (loss == loss and abs(loss) != float("inf") and bool(torch.isfinite(images).all())):
+        loss = float(self._loss) if self._loss is not None else None  # a script may differentiate without `backward`
+        if not (loss is None or math.isfinite(loss)) or not bool(torch.isfinite(images).all()):
             raise DivergedError(f"step {self.steps}: the loss is {loss} or the images are no longer finite")
-        self._metrics.write(kind="step", step=self.steps, loss=loss)
+        self._metrics.write("step", {"step": self.steps, "loss": loss})
         if self.steps % self._job.snapshot_every == 0:
             self.save(self._job.snapshot)
 
