@@ -67,8 +67,10 @@ def bars() -> Iterator[Bars]:
 
 
 def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[str] = ()) -> None:
-    """Print a table; the columns named in `right` are numbers."""
-    shown = Table(title=title or None, title_justify="left", title_style="bold")
+    """Print a table under its title, if it has one; the columns named in `right` are numbers."""
+    if title:  # the table's own title would be folded to its width
+        OUT.print(title, style="bold", soft_wrap=True, markup=False)
+    shown = Table()
     for column in columns:
         shown.add_column(column, justify="right" if column in right else "left", overflow="fold")
     for row in rows:
