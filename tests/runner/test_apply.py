@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import multiprocessing
+import json
 import os
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
-from runner import patching, paths
+from runner import paths
 from tests import fake
 from tests.conftest import Sdc
 
@@ -236,18 +237,12 @@ def test_a_mirror_without_the_pin_leaves_nothing(sdc: Sdc, fake_upstream: fake.F
 
 
 def test_processes_that_apply_at_once_do_not_hurt_each_other(fake_upstream: fake.Fake, script: Path) -> None:
-    with multiprocessing.get_context("fork").Pool(4) as pool:
-        changes = pool.map(_apply_fake, range(4))
+    command = [sys.executable, "-m", "tests.fake", fake_upstream.patch.parent, "apply", "fake", "--json"]
+    processes = [subprocess.Popen(command, cwd=paths.ROOT, stdout=subprocess.PIPE, text=True) for _ in range(4)]
+    changes = [json.loads(process.communicate()[0])["methods"][0] for process in processes]
 
-    assert sorted(before for before, _ in changes) == ["absent", "patched", "patched", "patched"]
+    assert sorted(change["before"] for change in changes) == ["absent", "patched", "patched", "patched"]
     assert script.read_bytes() == fake.patched(fake.SCRIPT.replace("\n", "\r\n").encode())
-
-
-def _apply_fake(_: int) -> tuple[str, str]:
-    from adapters.registry import ADAPTERS
-
-    change = patching.apply(ADAPTERS["fake"])
-    return change.before, change.after
 
 
 @pytest.mark.parametrize("arguments", [("apply",), ("apply", "dc", "--all"), ("frobnicate",), ("run", "dc")])
