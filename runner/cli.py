@@ -139,7 +139,7 @@ def verify(methods: Methods = None, *, every: All = False, as_json: Json = False
             ]
             for p in proofs
         ]
-        columns = ("method", "files", "added", "removed", "blob before", "after", "patch sha256", "")
+        columns = ("method", "files", "added", "removed", "before", "after", "patch", "")
         show.table("", columns, rows, right=("added", "removed"))
         for proof in proofs:
             for failure in proof.failures:
@@ -239,7 +239,7 @@ def guarded(work: Callable[[], None], *, as_json: bool = False) -> int:
 
 
 def _address(url: str) -> str:
-    return url.removeprefix("https://")
+    return url.removeprefix("https://").removeprefix("github.com/")
 
 
 def _change(methods: list[str] | None, every: bool, as_json: bool, act: Callable[..., patching.Change]) -> None:
