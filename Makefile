@@ -3,8 +3,6 @@ PYTHON ?= $(firstword $(foreach p,python3.12 python3.11 python3,$(if $(shell $(p
 VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
-# Where the tests find archives of real images.
-export SDC_TEST_DATA
 
 .PHONY: setup demo test lint format clean
 
