@@ -54,17 +54,40 @@ class Option:
 
     default: Value
     help: str
-    choices: tuple[str, ...] = ()
+    choices: tuple[Value, ...] = ()
 
 
 @dataclass(frozen=True)
 class Job:
-    """One distillation, in the words the script needs."""
+    """One distillation, in the words the script needs; `experts` are the options of the networks it needs trained."""
 
     slot: Slot
     ipc: int
     model: str
     options: Mapping[str, Value]
+    experts: Mapping[str, Value] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Experts:
+    """Trajectories of networks trained on real data, which some methods match.
+
+    Methods that name the same `kind`, `method` and options share them. The script is called in a folder of its own and
+    writes its files below it, in `place(job)`; the distillation finds that folder under the name `buffers`.
+    """
+
+    kind: str
+    method: str
+    """The method whose clone holds `script`."""
+    script: str
+    options: Mapping[str, Option]
+    argv: Callable[[Job], list[str]]
+    place: Callable[[Job], str]
+    files: Callable[[Job], int]
+    """How many files it will leave there, each of as many experts."""
+    passes: int
+    """Forward and backward passes a step of training, for an estimate of its time."""
+    advice: Mapping[str, str]
 
 
 @dataclass(frozen=True)
@@ -89,9 +112,20 @@ class Adapter:
     steps: Callable[[Job], int]
     """How often the synthetic images are updated."""
     evaluation: Callable[[Job], Mapping[str, Value]]
-    """How the method's own code trains on its distilled set: the fields of a protocol."""
+    """How the method's own code trains on its distilled set: the fields of a protocol, without `lr` if it learns it."""
     advice: Mapping[str, str] = field(default_factory=dict)
-    """What to change when a run fails: `diverged`, `memory`."""
+    """What to change when a run fails: `diverged`, `memory`, `idle` (no update was ever made)."""
+    experts: Experts | None = None
+    files: Callable[[Job], Mapping[str, str]] = lambda _: {}
+    """Text files that the script reads in its working folder, by name."""
+    loss: str = ""
+    """What the script calls the loss that it logs behind each step; empty if it logs none."""
+    average: str = ""
+    """The option that is the decay of a moving average of the images, which is then the outcome; empty if none is."""
+
+    def settings(self) -> Mapping[str, Option]:
+        """Every option that a recipe or `--set` may give: the script's, and those of the experts."""
+        return {**self.options, **(self.experts.options if self.experts else {})}
 
 
 def flags(options: Mapping[str, Value]) -> list[str]:

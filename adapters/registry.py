@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from adapters import dc, dm, dsa
+from adapters import datm, dc, dm, dsa, ftd, mtt, tesla
 from adapters.base import Adapter
 
 ADAPTERS: dict[str, Adapter] = {
     "dc": dc.ADAPTER,
     "dm": dm.ADAPTER,
     "dsa": dsa.ADAPTER,
+    "mtt": mtt.ADAPTER,
+    "ftd": ftd.ADAPTER,
+    "tesla": tesla.ADAPTER,
+    "datm": datm.ADAPTER,
 }

@@ -83,10 +83,19 @@ def class_gradient(net: nn.Module, images: Tensor, label: int) -> tuple[Tensor, 
 
 
 def corrected(
-    loss: Tensor, gradient: Tensor | Iterable[Tensor], options: argparse.Namespace, step: int, last_step: int
-) -> Tensor:
-    """`loss` + lambda(t) * D, for a method that already holds the synthetic gradient with its graph (DC, DSA)."""
-    factor = weight_at(options, step, last_step)
+    loss: Tensor | float,
+    gradient: Tensor | Iterable[Tensor],
+    options: argparse.Namespace,
+    step: int,
+    last_step: int,
+    share: float = 1.0,
+) -> Tensor | float:
+    """`loss` + share * lambda(t) * D, for a method that already holds the synthetic gradient with its graph.
+
+    DC and DSA add it to the loss of each class. MTT, FTD and DATM sum it over the inner steps, from 0.0, with `share` 1 /
+    (number of inner steps), and add the sum to their loss.
+    """
+    factor = share * weight_at(options, step, last_step)
     return loss + factor * gradient_norm(gradient) if factor else loss
 
 
@@ -110,13 +119,13 @@ def corrected_direction(
     options: argparse.Namespace,
     step: int,
     last_step: int,
-    share: float = 1.0,
+    share: Tensor | float = 1.0,
 ) -> Tensor:
     """v + share * lambda(t) * g/|g|, for a method that differentiates `v @ g` by hand, v fixed (TESLA).
 
     The gradient of |g| with respect to the images is (g/|g|) @ dg, so the term is one more fixed vector and costs no
-    further backward pass. `share` is the inner step's part of the mean, 1 / (number of inner steps). A zero gradient
-    adds nothing.
+    further backward pass. `share` is the inner step's part of the mean, 1 / (number of inner steps), times whatever the
+    script divides `v @ g` by. A zero gradient adds nothing.
     """
-    factor = share * weight_at(options, step, last_step)
-    return direction + factor * nn.functional.normalize(gradient.detach(), dim=0) if factor else direction
+    factor = weight_at(options, step, last_step)
+    return direction + share * factor * nn.functional.normalize(gradient.detach(), dim=0) if factor else direction

@@ -34,6 +34,8 @@ class Cell:
     commit: str
     patch_sha256: str
     data_sha256: str
+    experts: str
+    """The key of the experts it matches; empty if it matches none."""
 
     def key(self) -> str:
         """The first ten hex digits of a hash over every field."""

@@ -17,7 +17,7 @@ from runner import protocol as protocols
 from runner.errors import FatalError
 from runner.files import replacing
 from runner.protocol import Protocol
-from runner.view import View
+from runner.view import View, Whitening
 
 
 @dataclass(frozen=True)
@@ -46,6 +46,8 @@ def save(distilled: DistilledSet, path: Path) -> None:
     tensors = {"images": distilled.images.contiguous(), "labels": distilled.labels.contiguous()}
     if distilled.lr is not None:
         tensors["lr"] = torch.tensor(distilled.lr, dtype=torch.float32)
+    if whitening := distilled.view.whitening:
+        tensors |= {"zca_mean": whitening.mean.contiguous(), "zca_matrix": whitening.matrix.contiguous()}
     facts = {
         "dataset": distilled.view.dataset,
         **{name: json.dumps(getattr(distilled.view, name)) for name in ("classes", "mean", "std")},
@@ -78,7 +80,13 @@ def load(path: Path) -> DistilledSet:
             DistilledSet(
                 images=tensors["images"],
                 labels=tensors["labels"],
-                view=View(dataset=metadata.pop("dataset"), channels=channels, size=size, **shown),
+                view=View(
+                    dataset=metadata.pop("dataset"),
+                    channels=channels,
+                    size=size,
+                    whitening=_whitening(tensors, tensors["images"][0].numel()),
+                    **shown,
+                ),
                 protocol=protocols.from_dict(json.loads(metadata.pop("protocol"))),
                 lr=float(tensors["lr"]) if "lr" in tensors else None,
                 about=metadata,
@@ -90,6 +98,18 @@ def load(path: Path) -> DistilledSet:
             "It needs the tensors images [N, C, H, W] and labels, and the metadata dataset, classes, mean, std and "
             "protocol (see README)"
         ) from error
+
+
+def _whitening(tensors: Mapping[str, Tensor], pixels: int) -> Whitening | None:
+    if "zca_mean" not in tensors and "zca_matrix" not in tensors:
+        return None
+    found = Whitening(tensors["zca_mean"], tensors["zca_matrix"])
+    if found.mean.shape != (pixels,) or found.matrix.shape != (pixels, pixels):
+        raise ValueError(
+            f"zca_mean is {list(found.mean.shape)} and zca_matrix {list(found.matrix.shape)}, "
+            f"expected [{pixels}] and [{pixels}, {pixels}]"
+        )
+    return found
 
 
 def _checked(distilled: DistilledSet) -> DistilledSet:
@@ -111,7 +131,9 @@ def _checked(distilled: DistilledSet) -> DistilledSet:
 def pixels(distilled: DistilledSet) -> Tensor:
     """The images un-normalised, in [0, 1]: float32 [N, C, H, W]."""
     mean, std = (torch.tensor(v).view(1, -1, 1, 1) for v in (distilled.view.mean, distilled.view.std))
-    return (distilled.images * std + mean).clamp(0, 1)
+    whitening = distilled.view.whitening
+    images = whitening.undone(distilled.images) if whitening else distilled.images
+    return (images * std + mean).clamp(0, 1)
 
 
 def save_picture(distilled: DistilledSet, path: Path) -> None:

@@ -112,6 +112,14 @@ def apply(adapter: Adapter) -> Change:
         return Change(adapter.method, before.state, "patched", "" if before.state == "patched" else _body(patch, "+"))
 
 
+def present(adapter: Adapter) -> None:
+    """Clone and pin the upstream if it is absent; a clone that is there, patched or not, stays as it is."""
+    with _locked(adapter):
+        if _usable(adapter).state == "absent":
+            clone(adapter.upstream.url, adapter.upstream.commit, adapter.upstream.files, clone_path(adapter))
+            _usable(adapter)
+
+
 def revert(adapter: Adapter) -> Change:
     """Take the patch out again; every file then equals its blob at the pin."""
     patch = checked_patch(adapter.patch)

@@ -21,6 +21,11 @@ def data() -> Path:
     return cache() / "data"
 
 
+def experts() -> Path:
+    """The folder of the experts that runs share."""
+    return cache() / "experts"
+
+
 def upstream() -> Path:
     """The folder of the clones: `$SDC_UPSTREAM`, else `upstream/` of a checkout, else in the cache."""
     if chosen := os.environ.get("SDC_UPSTREAM"):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import math
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -53,9 +55,10 @@ class Plan:
         """How often the synthetic images will be updated."""
         return self.adapter.steps(self.job)
 
-    def protocol(self) -> Protocol:
-        """How the method's own code would train on the distilled set, with what the settings change of it."""
+    def protocol(self, lr: float | None = None) -> Protocol:
+        """How the method's own code would train on the distilled set (at `lr` if it was learned), with what is set."""
         own = dict(self.adapter.evaluation(self.job)) | {"networks": self.settings.networks}
+        own |= {} if lr is None else {"lr": lr}
         return from_dict(own | ({"epochs": self.settings.epochs} if self.settings.epochs else {}))
 
 
@@ -72,11 +75,12 @@ def plan(request: Request, watch: Watch) -> Plan:
     if settings.limit_per_class:
         dataset = sets.limited(dataset, settings.limit_per_class)
     slot = choose_slot(adapter, name, dataset)
-    job = base.Job(slot, request.ipc, settings.model, settings.options)
+    job = base.Job(slot, request.ipc, settings.model, settings.options, settings.experts)
     if reason := adapter.refuse(job):
         raise FatalError(f"{adapter.method} cannot do this: {reason}")
     _check_supply(dataset, request.ipc)
-    return Plan(adapter, dataset, slot, settings, _cell(request, name, adapter, settings, dataset), job, request.data)
+    cell = _cell(request, name, adapter, settings, dataset, job)
+    return Plan(adapter, dataset, slot, settings, cell, job, request.data)
 
 
 def choose_slot(adapter: Adapter, name: str, dataset: Dataset) -> Slot:
@@ -98,7 +102,7 @@ def stem(path: Path) -> str:
     return path.expanduser().resolve().name.split(".")[0]
 
 
-def _cell(request: Request, name: str, adapter: Adapter, settings: Settings, dataset: Dataset) -> Cell:
+def _cell(request: Request, name: str, adapter: Adapter, settings: Settings, dataset: Dataset, job: base.Job) -> Cell:
     return Cell(
         method=adapter.method,
         dataset=name,
@@ -113,12 +117,32 @@ def _cell(request: Request, name: str, adapter: Adapter, settings: Settings, dat
         commit=adapter.upstream.commit,
         patch_sha256=adapter.patch.sha256,
         data_sha256=dataset.sha256,
+        experts=_experts(adapter, job, dataset.sha256),
     )
 
 
 def _flat(settings: Settings) -> dict[str, base.Value]:
     values = asdict(settings)
-    return {**values.pop("options"), **values}
+    return {**values.pop("options"), **values.pop("experts"), **values}
+
+
+def _experts(adapter: Adapter, job: base.Job, data_sha256: str) -> str:
+    """The key of the experts: ten hex digits of a hash over all that shapes them; empty if the method needs none."""
+    if adapter.experts is None:
+        return ""
+    owner = find(adapter.experts.method)
+    shaping = {
+        "kind": adapter.experts.kind,
+        "upstream": owner.upstream.url,
+        "commit": owner.upstream.commit,
+        "script": adapter.experts.script,
+        "data_sha256": data_sha256,
+        "slot": job.slot.name,
+        "model": job.model,
+        "zca": job.options["zca"],
+        **job.experts,
+    }
+    return hashlib.sha256(json.dumps(shaping, sort_keys=True).encode()).hexdigest()[:10]
 
 
 def _check_numbers(request: Request) -> None:

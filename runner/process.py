@@ -10,12 +10,13 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from runner import paths
 from runner.errors import FatalError
-from runner.launcher.job import DIVERGED, Job
+from runner.launcher.job import DIVERGED, IDLE, Job
 from runner.watch import Watch
 
 _GRACE = 20.0
@@ -24,8 +25,16 @@ STALL = 300.0
 """Seconds without a step after which a script is said to be slow or stuck."""
 
 
-def launch(job: Job, work: Path, log: Path, watch: Watch, advice: Mapping[str, str]) -> int:
-    """Run an upstream script under the launcher, in the folder `work`; return its peak memory in MiB.
+@dataclass(frozen=True)
+class Ended:
+    """What a script that ended well says of itself: its peak memory, and the steps that it made."""
+
+    peak_memory_mib: int = 0
+    steps: int = 0
+
+
+def launch(job: Job, work: Path, log: Path, watch: Watch, advice: Mapping[str, str]) -> Ended:
+    """Run an upstream script under the launcher, in the folder `work`.
 
     Raises FatalError with the end of the log if it fails. On an interruption the script is asked to keep a snapshot,
     and KeyboardInterrupt goes on.
@@ -46,17 +55,17 @@ def launch(job: Job, work: Path, log: Path, watch: Watch, advice: Mapping[str, s
             start_new_session=True,
         )
     try:
-        peak = _follow(_lines(metrics, child), log, watch)
+        ended = _follow(_lines(metrics, child), log, watch)
     finally:
         _stop(child)
     if child.returncode != 0:
         raise FatalError(_failure(child.returncode, log, advice))
-    return peak
+    return ended
 
 
-def _follow(lines: Iterator[dict[str, Any] | None], log: Path, watch: Watch) -> int:
-    """Show the script's steps, and say once if none comes for long; return the peak memory it reports at its end."""
-    peak, heard = 0, time.monotonic()
+def _follow(lines: Iterator[dict[str, Any] | None], log: Path, watch: Watch) -> Ended:
+    """Show the script's steps, and say once if none comes for long; return what it reports at its end."""
+    ended, heard = Ended(), time.monotonic()
     for line in lines:
         if line is None:
             if time.monotonic() - heard > STALL:
@@ -67,8 +76,8 @@ def _follow(lines: Iterator[dict[str, Any] | None], log: Path, watch: Watch) -> 
         if line["kind"] == "step":
             watch.progress(line["step"], "" if line["loss"] is None else f"loss {line['loss']:.4g}")
         elif line["kind"] == "end":
-            peak = line["peak_memory_mib"]
-    return peak
+            ended = Ended(line["peak_memory_mib"], line["steps"])
+    return ended
 
 
 def _environment(job: Job) -> dict[str, str]:
@@ -113,7 +122,9 @@ def _failure(code: int, log: Path, advice: Mapping[str, str]) -> str:
     name = f"signal {-code}" if code < 0 else f"exit code {code}"
     text = f"the upstream script ended with {name}. The end of {log}:\n{tail}"
     if code == DIVERGED:
-        text += f"\nThe distillation diverged. {advice.get('diverged', '')}"
+        text += f"\nTraining diverged. {advice.get('diverged', '')}"
+    if code == IDLE:
+        text += f"\nNo step was ever taken. {advice.get('idle', '')}"
     if any("out of memory" in line or "MemoryError" in line for line in lines[-_TAIL:]) or code == -signal.SIGKILL:
         text += f"\nMemory ran out, it seems. {advice.get('memory', '')}"
     return text

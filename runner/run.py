@@ -11,13 +11,11 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import torch
 from filelock import FileLock
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 
-from runner import distilled, patching, process
+from runner import distilled, experts, jobs, patching, process
 from runner.cell import in_the_clear
-from runner.data import sets
 from runner.data.sets import Dataset
 from runner.distilled import DistilledSet
 from runner.errors import FatalError
@@ -27,7 +25,7 @@ from runner.launcher import memory
 from runner.launcher.job import Job
 from runner.plan import Plan
 from runner.protocol import Protocol, to_dict
-from runner.view import View, normalised, resized
+from runner.view import View, Whitening, normalised
 from runner.watch import Watch
 
 Result = dict[str, Any]
@@ -43,7 +41,7 @@ def run(plan: Plan, runs: Path, watch: Watch, *, again: bool = False) -> Result:
             return done
         _forget(folder, distilled_too=again)
         patching.apply(plan.adapter)
-        write_text(folder / "cell.json", in_the_clear(plan.cell, device(), plan.data))
+        write_text(folder / "cell.json", in_the_clear(plan.cell, jobs.device(), plan.data))
         stages = _distil(plan, folder, watch)
         return _evaluate(plan, folder, stages, watch)
 
@@ -91,11 +89,6 @@ def evaluate_set(
     }
 
 
-def device() -> str:
-    """`cuda` where a GPU is there, else `cpu`."""
-    return "cuda" if torch.cuda.is_available() else "cpu"
-
-
 def _distil(plan: Plan, folder: Path, watch: Watch) -> Result:
     """Make distilled.safetensors unless it is there; say what it took."""
     record, snapshot = folder / "distil.json", folder / "snapshot.safetensors"
@@ -103,61 +96,37 @@ def _distil(plan: Plan, folder: Path, watch: Watch) -> Result:
         watch.say("distilled already; evaluating")
         stages: Result = json.loads(record.read_text())
         return stages
+    trained = experts.ready(plan, watch)
     began = time.monotonic()
     with tempfile.TemporaryDirectory(prefix=".work.", dir=folder) as name:  # whatever the script itself leaves goes too
         work = Path(name)
-        job = _job(plan, work, folder)
+        if trained:
+            (work / "buffers").symlink_to(trained.folder)
+        job = jobs.distillation(plan, work, folder)
         watch.stage(f"distilling with {plan.adapter.method}", plan.steps())
         try:
-            peak = process.launch(job, work, folder / "log.txt", watch, plan.adapter.advice)
+            ended = process.launch(job, work, folder / "log.txt", watch, plan.adapter.advice)
         except BaseException:
             if snapshot.is_file():
-                watch.say(f"the last snapshot of the images is {snapshot}")
+                watch.say(f"the last good snapshot of the distilled set is {snapshot}")
             raise
-        stages = {"seconds": round(time.monotonic() - began, 2), "peak_memory_mib": peak, "steps": plan.steps()}
+        stages = {"distil": {"seconds": round(time.monotonic() - began, 2), **asdict(ended)}}
+        if trained:
+            stages["experts"] = {name: trained.facts[name] for name in ("key", "seconds", "peak_memory_mib")}
         write_text(record, json.dumps(stages))
         _collect(plan, job, folder)
     snapshot.unlink(missing_ok=True)
     return stages
 
 
-def _serve(plan: Plan, work: Path) -> Path:
-    """The images as the script's slot wants them: the prepared file itself if it fits, else a copy that does."""
-    slot, shape = plan.slot, tuple(plan.dataset.train.images.shape[1:])
-    if shape == (slot.channels, slot.size, slot.size) and not plan.settings.limit_per_class:
-        return plan.dataset.file
-    tensors = {
-        name: resized(tensor, slot.channels, slot.size) if name.endswith("_images") else tensor
-        for name, tensor in sets.tensors(plan.dataset).items()
-    }
-    save_file(tensors, work / "served.safetensors")
-    return work / "served.safetensors"
-
-
-def _job(plan: Plan, work: Path, folder: Path) -> Job:
-    term = ["--sdc_lambda", repr(plan.cell.weight), "--sdc_schedule", plan.cell.schedule]
-    return Job(
-        script=str(patching.script_path(plan.adapter)),
-        argv=(*plan.adapter.argv(plan.job), *term),
-        seed=plan.cell.seed,
-        device=device(),
-        slot=plan.slot.name,
-        data=str(_serve(plan, work)),
-        classes=plan.dataset.classes,
-        output=str(work / "final.safetensors"),
-        snapshot=str(folder / "snapshot.safetensors"),
-        metrics=str(folder / "metrics.jsonl"),
-        view=str(work / "view.json"),
-        snapshot_every=max(1, plan.settings.snapshot_every),
-    )
-
-
 def _collect(plan: Plan, job: Job, folder: Path) -> None:
     """Turn what the tap kept into the distilled set and its picture."""
-    shown = json.loads(Path(job.view).read_text())
+    shown, kept = json.loads(Path(job.view).read_text()), load_file(job.output)
+    lr = float(kept["lr"]) if "lr" in kept else None
+    fitted = load_file(job.whitening) if job.whiten else {}
     found = DistilledSet(
-        images=load_file(job.output)["images"],
-        labels=distilled.hard_labels(len(plan.dataset.classes), plan.cell.ipc),
+        images=kept["images"],
+        labels=kept.get("labels", distilled.hard_labels(len(plan.dataset.classes), plan.cell.ipc)),
         view=View(
             dataset=plan.cell.dataset,
             classes=plan.dataset.classes,
@@ -165,19 +134,21 @@ def _collect(plan: Plan, job: Job, folder: Path) -> None:
             size=shown["size"],
             mean=tuple(shown["mean"]),
             std=tuple(shown["std"]),
+            whitening=Whitening(**fitted) if fitted else None,
         ),
-        protocol=plan.protocol(),
+        protocol=plan.protocol(lr),
+        lr=lr,
         about={"method": plan.cell.method, "key": plan.cell.key(), "data_sha256": plan.dataset.sha256},
     )
     distilled.save_picture(found, folder / "images.png")
     distilled.save(found, folder / "distilled.safetensors")
 
 
-def _evaluate(plan: Plan, folder: Path, distil: Result, watch: Watch) -> Result:
+def _evaluate(plan: Plan, folder: Path, earlier: Result, watch: Watch) -> Result:
     found = distilled.load(folder)
     scores = evaluate_set(found, plan.dataset, [plan.settings.model], found.protocol, plan.cell.seed, watch)
     facts = {name: value for name, value in asdict(plan.cell).items() if name != "settings"}
-    stages = {"distil": distil} | scores["stages"]
+    stages = earlier | scores["stages"]
     result: Result = {"state": "complete", **facts, "key": plan.cell.key(), **scores, "stages": stages}
     write_text(folder / "result.json", json.dumps(result, indent=1) + "\n")
     (folder / "distil.json").unlink(missing_ok=True)

@@ -21,9 +21,13 @@ COMMON = {
 
 @dataclass(frozen=True)
 class Settings:
-    """Resolved hyper-parameters. `options` are the script's, complete; `source` says where the recipe's come from."""
+    """Resolved hyper-parameters. `options` are the script's, complete, `experts` those of the experts it matches.
+
+    `source` says where the recipe's come from.
+    """
 
     options: Mapping[str, Value]
+    experts: Mapping[str, Value]
     model: str
     limit_per_class: int
     networks: int
@@ -34,7 +38,7 @@ class Settings:
 
 def resolve(adapter: Adapter, recipe: str, dataset: str, ipc: int, changes: Iterable[str]) -> Settings:
     """The settings of one cell. `changes` are `key=value`. Raises FatalError for an unknown recipe, key or value."""
-    known = dict(COMMON) | dict(adapter.options)
+    known = dict(COMMON) | dict(adapter.settings())
     given, source = _recipe(adapter, recipe, dataset, ipc)
     for change in changes:
         key, equals, text = change.partition("=")
@@ -49,7 +53,9 @@ def resolve(adapter: Adapter, recipe: str, dataset: str, ipc: int, changes: Iter
     common: dict[str, Any] = {name: values[name] for name in COMMON}
     if common["model"] not in adapter.models:
         raise unknown(f"model of {adapter.method}", str(common["model"]), list(adapter.models))
-    return Settings({name: values[name] for name in adapter.options}, source=source, **common)
+    trained = adapter.experts.options if adapter.experts else {}
+    options, experts = ({name: values[name] for name in names} for names in (adapter.options, trained))
+    return Settings(options, experts, source=source, **common)
 
 
 def _recipe(adapter: Adapter, name: str, dataset: str, ipc: int) -> tuple[dict[str, Value], str]:
@@ -86,7 +92,7 @@ def _value(key: str, value: Value, option: Option) -> Value:
             f"--set {key}={value}: {key} ({option.help}) takes {wanted}, such as {option.default}"
         ) from None
     if option.choices and converted not in option.choices:
-        raise unknown(f"value of {key}", str(value), list(option.choices))
+        raise unknown(f"value of {key}", str(value), [str(choice) for choice in option.choices])
     if isinstance(converted, (int, float)) and not 0 <= converted < float("inf"):
         raise FatalError(f"--set {key}={value}: {key} ({option.help}) takes a finite number, 0 or more")
     return converted

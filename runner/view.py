@@ -11,9 +11,29 @@ from torchvision.transforms.v2 import functional as images_of
 from runner.errors import FatalError
 
 
+@dataclass(frozen=True, eq=False)
+class Whitening:
+    """A ZCA transform: an image in [0, 1], flattened to d = C*H*W, is shown as (x - mean) @ matrix."""
+
+    mean: Tensor
+    """float32 [d]."""
+    matrix: Tensor
+    """float32 [d, d], symmetric."""
+
+    def applied(self, images: Tensor) -> Tensor:
+        """Images [N,C,H,W] in [0, 1], whitened."""
+        mean, matrix = self.mean.to(images.device), self.matrix.to(images.device)
+        return ((images.flatten(1) - mean).mm(matrix)).view_as(images)
+
+    def undone(self, images: Tensor) -> Tensor:
+        """Whitened images [N,C,H,W] as they were."""
+        flat = torch.linalg.solve(self.matrix.double(), images.flatten(1).double().T).T
+        return (flat + self.mean).to(images.dtype).view_as(images)
+
+
 @dataclass(frozen=True)
 class View:
-    """How images of `dataset` were shown: pixel/255, as `channels` x `size` x `size`, less `mean`, by `std`."""
+    """How images of `dataset` were shown: pixel/255, as `channels` x `size` x `size`, less `mean`, by `std`, whitened."""
 
     dataset: str
     classes: tuple[str, ...]
@@ -21,6 +41,7 @@ class View:
     size: int
     mean: tuple[float, ...]
     std: tuple[float, ...]
+    whitening: Whitening | None = None
 
     def __post_init__(self) -> None:
         if not len(self.mean) == len(self.std) == self.channels:
@@ -49,7 +70,11 @@ def resized(images: Tensor, channels: int, size: int) -> Tensor:
 
 
 def normalised(images: Tensor, view: View) -> Tensor:
-    """uint8 images as the float32 [N,C,H,W] of `view`, bit for bit what torchvision's ToTensor and Normalize give."""
+    """uint8 images as the float32 [N,C,H,W] of `view`, bit for bit what torchvision's ToTensor and Normalize give.
+
+    Where the view is whitened, that comes last, as kornia does it.
+    """
     shown = resized(images, view.channels, view.size).float().div_(255)
     mean, std = (torch.tensor(values, device=shown.device).view(1, -1, 1, 1) for values in (view.mean, view.std))
-    return shown.sub_(mean).div_(std)
+    shown = shown.sub_(mean).div_(std)
+    return view.whitening.applied(shown) if view.whitening else shown

@@ -49,6 +49,7 @@ class Dataset:
     test: Split
     sha256: str
     file: Path
+    whole: bool = True
 
 
 def tensors(content: Content | Dataset) -> dict[str, Tensor]:
@@ -79,5 +80,5 @@ def limited(dataset: Dataset, per_class: int) -> Dataset:
         raise FatalError(f"the limit of training images per class must be at least 1, got {per_class}")
     of_class = [(dataset.train.labels == label).nonzero()[:per_class, 0] for label in range(len(dataset.classes))]
     kept = torch.cat(of_class).sort().values
-    small = replace(dataset, train=Split(dataset.train.images[kept], dataset.train.labels[kept]))
+    small = replace(dataset, train=Split(dataset.train.images[kept], dataset.train.labels[kept]), whole=False)
     return replace(small, sha256=content_hash(small))

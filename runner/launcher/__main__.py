@@ -1,6 +1,6 @@
 """Run an unchanged script under the bridges: `python -m runner.launcher JOB.json`.
 
-Exit codes: the script's own; 4 if it diverged; 130 if interrupted (a snapshot is kept).
+Exit codes: the script's own; 4 if it diverged; 5 if it made nothing; 130 if interrupted (a snapshot is kept).
 """
 
 from __future__ import annotations
@@ -10,9 +10,10 @@ import signal
 import sys
 from pathlib import Path
 
-from runner.launcher import clock, data, device, layout, memory, recorder
-from runner.launcher.job import DIVERGED, INTERRUPTED, Job
-from runner.launcher.tap import DivergedError, Tap
+from runner.launcher import clock, data, device, layout, memory, recorder, whitening
+from runner.launcher.job import DIVERGED, IDLE, INTERRUPTED, DivergedError, IdleError, Job
+from runner.launcher.steps import Steps
+from runner.launcher.tap import Tap
 
 
 def main() -> int:
@@ -20,17 +21,18 @@ def main() -> int:
     job = Job.read(Path(sys.argv[1]))
     signal.signal(signal.SIGINT, signal.default_int_handler)
     metrics = recorder.Metrics(Path(job.metrics))
-    tap = Tap(job, metrics)
-    folder = Path(job.script).parent
+    watched = Tap(job, metrics) if job.makes == "images" else Steps(metrics)
     if job.device == "cpu":
         device.install()
     layout.install()
     data.install(job)
-    recorder.install(metrics)
-    tap.install()
-    clock.seed_everything(job.seed, folder)
+    if job.whiten:
+        whitening.install(job.whitening)
+    recorder.install(metrics, watched.heard)
+    watched.install()
+    clock.seed_everything(job.seed, Path(job.tree))
     sys.argv = [job.script, *job.argv]
-    sys.path.insert(0, str(folder))
+    sys.path[:0] = [str(Path(job.script).parent), job.tree]
     try:
         runpy.run_path(job.script, run_name="__main__")
     except DivergedError as error:
@@ -40,11 +42,14 @@ def main() -> int:
         if end.code not in (None, 0):
             raise
     except KeyboardInterrupt:
-        if tap.images is not None:
-            tap.save(job.snapshot)
+        watched.interrupted()
         return INTERRUPTED
-    tap.save(job.output)
-    metrics.write("end", {"peak_memory_mib": memory.peak_mib()})
+    try:
+        watched.finished()
+    except IdleError as error:
+        print(error, file=sys.stderr)  # noqa: T201
+        return IDLE
+    metrics.write("end", {"peak_memory_mib": memory.peak_mib(), "steps": watched.steps})
     return 0
 
 

@@ -6,9 +6,11 @@ import os
 import random
 import sys
 import time
+from collections.abc import Callable
 from hashlib import sha256
 from itertools import count
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -21,7 +23,8 @@ def seed_everything(seed: int, tree: Path) -> None:
 
     The upstreams reseed torch from `int(time.time() * 1000) % 100000`. A clock that ticked from the seed would give
     neighbouring seeds the same networks, so every reading is drawn anew by a hash of the seed and a count. Only code
-    under `tree` reads this clock; libraries keep the real one.
+    under `tree` reads this clock; libraries keep the real one. A script that seeds Python or numpy with a number of its
+    own (DATM: 0, always) gets another for each seed of ours.
     """
     os.environ["CUBLAS_WORKSPACE_CONFIG"] = ":4096:8"
     random.seed(seed)
@@ -38,6 +41,17 @@ def seed_everything(seed: int, tree: Path) -> None:
         return real()
 
     time.time = clock
+    random.seed, np.random.seed = _mixed(random.seed, seed, inside), _mixed(np.random.seed, seed, inside)
+
+
+def _mixed(real: Callable[..., Any], seed: int, inside: str) -> Callable[..., Any]:
+    """A seeding function that, called from under `inside`, takes the run's seed into account."""
+
+    def seeded(value: Any = None, *more: Any) -> Any:
+        ours = value is None or not sys._getframe(1).f_code.co_filename.startswith(inside)
+        return real(value if ours else _draw(seed, int(value)) % 2**32, *more)
+
+    return seeded
 
 
 def _draw(seed: int, reading: int) -> int:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 import torchvision
 from PIL import Image
@@ -52,6 +53,9 @@ def install(job: Job) -> None:
     if job.slot == "TinyImageNet":
         _serve_tiny_imagenet_file(job)
         return
+    if job.slot == "Tiny":
+        _serve_tiny_imagenet_folder(job)
+        return
 
     def served(
         root: object = None,  # noqa: ARG001 - nothing is read from there
@@ -62,11 +66,40 @@ def install(job: Job) -> None:
     ) -> Served:
         asked = more.get("split", "train") if train is None else train
         part = "train" if asked in (True, "train") else "test"
-        tensors = load_file(job.data)
-        _write_view(job, tensors["train_images"], transform)
-        return Served(tensors[f"{part}_images"], tensors[f"{part}_labels"], list(job.classes), transform)
+        return _serve(job, part, transform)
 
     setattr(torchvision.datasets, job.slot, served)
+
+
+def _serve(job: Job, part: str, transform: Any) -> Served:
+    tensors = _tensors(job)
+    _write_view(job, tensors["train_images"], transform)
+    return Served(tensors[f"{part}_images"], tensors[f"{part}_labels"], list(job.classes), transform)
+
+
+def _tensors(job: Job) -> dict[str, Tensor]:
+    """What is in `job.data`, with no more test images than the script is to see."""
+    tensors = load_file(job.data)
+    if job.test_per_class:
+        labels = tensors["test_labels"]
+        of_class = [(labels == label).nonzero()[: job.test_per_class, 0] for label in range(len(job.classes))]
+        kept = torch.cat(of_class).sort().values
+        tensors |= {name: tensors[name][kept] for name in ("test_images", "test_labels")}
+    return tensors
+
+
+def _serve_tiny_imagenet_folder(job: Job) -> None:
+    """Scripts read Tiny ImageNet as two folders, and TESLA the members of each class from a file in its own."""
+
+    def served(root: object, transform: Any = None, *_: object, **__: object) -> Served:
+        return _serve(job, "train" if Path(str(root)).name == "train" else "test", transform)
+
+    torchvision.datasets.ImageFolder = served
+    labels = load_file(job.data)["train_labels"]
+    members = np.empty(len(job.classes), dtype=object)
+    members[:] = [(labels == label).nonzero()[:, 0].tolist() for label in range(len(job.classes))]
+    Path("indices").mkdir(exist_ok=True)
+    np.save("indices/tiny_indices_class.npy", members, allow_pickle=True)
 
 
 def _serve_tiny_imagenet_file(job: Job) -> None:
@@ -76,7 +109,7 @@ def _serve_tiny_imagenet_file(job: Job) -> None:
     def load(file: Any, *arguments: Any, **options: Any) -> Any:
         if Path(str(file)).name != "tinyimagenet.pt":
             return real(file, *arguments, **options)
-        tensors = load_file(job.data)
+        tensors = _tensors(job)
         imagenet = transforms.Normalize(mean=[0.485, 0.456, 0.406], std=[0.229, 0.224, 0.225])
         _write_view(job, tensors["train_images"], imagenet)
         names = {

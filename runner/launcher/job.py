@@ -5,10 +5,18 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Literal, Self
 
-DIVERGED, INTERRUPTED = 4, 130
+DIVERGED, IDLE, INTERRUPTED = 4, 5, 130
 """Exit codes of the launcher, beside the script's own."""
+
+
+class IdleError(Exception):
+    """The script ended without one update of the images."""
+
+
+class DivergedError(Exception):
+    """What the script trains is of no use any more: not finite, or exploding."""
 
 
 @dataclass(frozen=True)
@@ -34,6 +42,23 @@ class Job:
     view: str
     """Where the data bridge writes how the script was shown the images."""
     snapshot_every: int
+    tree: str
+    """The top folder of the upstream's clone: the script imports from there, too, and reads our clock."""
+    makes: Literal["images", "networks"] = "images"
+    """What the script trains: synthetic images, which are watched and kept, or networks, which it keeps itself."""
+    loss: str = ""
+    """What the script calls the loss that it logs behind each step; empty: a step ends with the images' update."""
+    average: float = 0.0
+    """Decay of the moving average of the images that is the outcome; 0: the images are."""
+    whiten: bool = False
+    """Whether the script whitens the images (kornia's ZCA): the transform is written beside `view`."""
+    test_per_class: int = 0
+    """How many test images of each class the script is shown; 0 for all."""
+
+    @property
+    def whitening(self) -> Path:
+        """Where the ZCA transform goes: safetensors with `mean` [d] and `matrix` [d, d]."""
+        return Path(self.view).with_suffix(".zca.safetensors")
 
     def write(self, path: Path) -> None:
         """Write this job to `path`."""

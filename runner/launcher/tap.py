@@ -1,42 +1,56 @@
-"""Tap: holds the live synthetic tensors, counts their updates, keeps snapshots and the final set.
+"""Tap: holds the live synthetic tensors, counts steps, keeps snapshots and the final set, notices divergence.
 
 Every upstream updates its synthetic images with a torch.optim.SGD over a leaf tensor of four dimensions that is no
-nn.Parameter (networks have parameters). torch's own hook on optimizer steps shows it, whatever the script saves itself.
+nn.Parameter (networks have parameters); a learned rate is such a leaf without dimensions, soft labels one of two. torch's
+own hooks on optimizer steps show them, whatever the script saves itself.
 """
 
 from __future__ import annotations
 
 import math
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors.torch import save_file
 from torch import Tensor
-from torch.optim.optimizer import Optimizer, register_optimizer_step_post_hook
+from torch.optim.optimizer import (
+    Optimizer,
+    register_optimizer_step_post_hook,
+    register_optimizer_step_pre_hook,
+)
 
-from runner.launcher.job import Job
+from runner.launcher.job import DivergedError, IdleError, Job
 from runner.launcher.recorder import Metrics
 
-
-class DivergedError(Exception):
-    """The images or the loss are no longer finite."""
+_NAMES = {4: "images", 2: "labels", 0: "lr"}
+FIRST = 3
+"""The losses of so many steps say what is usual in this run."""
+EXPLODED = 100.0
+"""A loss of so many times the usual one, or a learned rate of so many times the first, will not come back."""
 
 
 class Tap:
-    """Watches one script's synthetic images."""
+    """Watches one script's synthetic images, and the rate and soft labels that it learns with them."""
 
     def __init__(self, job: Job, metrics: Metrics) -> None:
         self._job, self._metrics = job, metrics
         self._parent = os.getppid()
         self._loss: Tensor | None = None
+        self._live: dict[str, Tensor] = {}
+        self._average: Tensor | None = None
+        self._pending: tuple[int, dict[str, Tensor]] | None = None
+        self._usual = 0.0
+        self._first_lr = 0.0
+        self.updates = 0
         self.steps = 0
-        self.images: Tensor | None = None
 
     def install(self) -> None:
-        """Start watching: optimizer steps for the images, `backward` for the loss that moved them."""
-        register_optimizer_step_post_hook(self._after_step)
+        """Start watching: optimizer steps for the tensors, `backward` for the loss where the script logs none."""
+        register_optimizer_step_pre_hook(self._before_update)
+        register_optimizer_step_post_hook(self._after_update)
         real = torch.Tensor.backward
 
         def backward(loss: Tensor, *arguments: Any, **options: Any) -> None:
@@ -45,34 +59,92 @@ class Tap:
 
         torch.Tensor.backward = backward  # type: ignore[method-assign, assignment]
 
-    def save(self, path: str) -> None:
-        """Write the images and the number of steps they have seen to `path`, whole or not at all."""
-        if self.images is None:
-            raise RuntimeError("the script never updated any synthetic images")
+    def heard(self, numbers: Mapping[str, float]) -> None:
+        """A script that logs its loss has done a step when it does: all tensors are updated then."""
+        if self._job.loss in numbers:
+            self._step(numbers[self._job.loss])
+
+    def interrupted(self) -> None:
+        """Keep what there is."""
+        if self._live:
+            self._save(self._job.snapshot, self.steps, self._tensors())
+
+    def finished(self) -> None:
+        """Keep the outcome."""
+        if not self.updates:
+            raise IdleError("the script never updated any synthetic images")
+        self._save(self._job.output, self.steps, self._tensors())
+
+    def _before_update(self, optimizer: Optimizer, *_: Any) -> None:
+        found = synthetic(optimizer)
+        if self._job.average and self._average is None and "images" in found:
+            self._average = found["images"].detach().clone()
+        if not self._first_lr and "lr" in found:
+            self._first_lr = float(found["lr"])
+
+    def _after_update(self, optimizer: Optimizer, *_: Any) -> None:
+        found = synthetic(optimizer)
+        self._live |= found
+        if "images" not in found:
+            return
+        if os.getppid() != self._parent:
+            raise SystemExit("the process that started this one is gone")
+        self.updates += 1
+        if self._average is not None:  # in the script's own order of operations, for the same bits
+            self._average = self._job.average * self._average + (1.0 - self._job.average) * found["images"].detach()
+        if not self._job.loss:
+            self._step(float(self._loss) if self._loss is not None else None)
+
+    def _step(self, loss: float | None) -> None:
+        self.steps += 1
+        if problem := self._problem(loss):
+            raise DivergedError(f"step {self.steps}: {problem}")
+        if self._pending:  # the loss behind it shows that it is sound
+            self._save(self._job.snapshot, *self._pending)
+            self._pending = None
+        lr = {"lr": float(self._live["lr"])} if "lr" in self._live else {}
+        self._metrics.write("step", {"step": self.steps, "loss": loss, **lr})
+        early = self.steps < self._job.snapshot_every and self.steps.bit_count() == 1  # 1, 2, 4, ...
+        if self._live and (early or self.steps % self._job.snapshot_every == 0):
+            self._pending = self.steps, {name: tensor.clone() for name, tensor in self._tensors().items()}
+
+    def _problem(self, loss: float | None) -> str | None:
+        """Why there is no use in going on, or None."""
+        if loss is not None:
+            if not math.isfinite(loss):
+                return f"the loss is {loss}"
+            if self.steps <= FIRST:
+                self._usual = max(self._usual, abs(loss))
+            elif abs(loss) > EXPLODED * self._usual > 0:
+                return f"the loss is {loss:.4g}, and was at most {self._usual:.4g} in the first {FIRST} steps"
+        for name, tensor in self._live.items():
+            if not bool(torch.isfinite(tensor).all()):
+                return f"the {name} are no longer finite"
+        if "lr" in self._live and not 0 < (lr := float(self._live["lr"])) < EXPLODED * self._first_lr:
+            return f"the learned rate is {lr:.4g}, and started from {self._first_lr:.4g}"
+        return None
+
+    def _tensors(self) -> dict[str, Tensor]:
+        """The distilled set as it is now."""
+        averaged = {"images": self._average} if self._average is not None else {}
+        return {name: tensor.detach() for name, tensor in {**self._live, **averaged}.items()}
+
+    def _save(self, path: str, steps: int, tensors: Mapping[str, Tensor]) -> None:
+        """Write tensors and the number of steps they have seen to `path`, whole or not at all."""
         partial = f"{path}.partial"
-        tensors = {"images": self.images.detach().float().cpu().contiguous()}
         try:
-            save_file(tensors, partial, metadata={"steps": str(self.steps)})
+            kept = {name: tensor.float().cpu().contiguous() for name, tensor in tensors.items()}
+            save_file(kept, partial, metadata={"steps": str(steps)})
             Path(partial).replace(path)
         finally:
             Path(partial).unlink(missing_ok=True)
 
-    def _after_step(self, optimizer: Optimizer, *_: Any) -> None:
-        images = synthetic_images(optimizer)
-        if images is None:
-            return
-        if os.getppid() != self._parent:
-            raise SystemExit("the process that started this one is gone")
-        self.images, self.steps = images, self.steps + 1
-        loss = float(self._loss) if self._loss is not None else None  # a script may differentiate without `backward`
-        if not (loss is None or math.isfinite(loss)) or not bool(torch.isfinite(images).all()):
-            raise DivergedError(f"step {self.steps}: the loss is {loss} or the images are no longer finite")
-        self._metrics.write("step", {"step": self.steps, "loss": loss})
-        if self.steps % self._job.snapshot_every == 0:
-            self.save(self._job.snapshot)
 
-
-def synthetic_images(optimizer: Optimizer) -> Tensor | None:
-    """The synthetic images among what `optimizer` updates, or None."""
+def synthetic(optimizer: Optimizer) -> dict[str, Tensor]:
+    """What `optimizer` updates of a distilled set: `images`, `labels` (soft ones) and `lr`, as far as it does."""
     tensors = (tensor for group in optimizer.param_groups for tensor in group["params"])
-    return next((t for t in tensors if t.dim() == 4 and t.is_leaf and not isinstance(t, torch.nn.Parameter)), None)
+    return {_NAMES[t.dim()]: t for t in tensors if _is_synthetic(t)}
+
+
+def _is_synthetic(tensor: Tensor) -> bool:
+    return tensor.dim() in _NAMES and tensor.is_leaf and not isinstance(tensor, torch.nn.Parameter)

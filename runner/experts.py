@@ -1,0 +1,227 @@
+"""Experts: networks trained on real data by an upstream's own script, kept under a key of all that shapes them.
+
+They are complete or absent, trained by one process at a time, and shared by every run that needs them.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from filelock import FileLock, Timeout
+from torch.nn import functional as F
+
+from adapters.base import Job
+from runner import jobs, networks, patching, paths, process
+from runner.errors import FatalError, unknown
+from runner.files import no_space_is_fatal, write_text
+from runner.plan import Plan
+from runner.watch import Watch
+
+_RECORD = "experts.json"
+_FREE = 1.05
+
+
+@dataclass(frozen=True)
+class Trained:
+    """Experts on the disk: `facts` are what shaped them, and what training them took."""
+
+    key: str
+    folder: Path
+    facts: Mapping[str, Any]
+    bytes: int
+    used: float
+    """When a run last used them, in seconds since the epoch."""
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What training will take: steps of an optimizer, bytes on the disk, seconds (from a few steps tried here)."""
+
+    steps: int
+    bytes: int
+    seconds: float
+
+
+def folder(plan: Plan) -> Path:
+    """Where the experts of a plan are, or will be."""
+    experts = plan.adapter.experts
+    kind = experts.kind if experts else "none"
+    return paths.experts() / f"{kind}-{plan.dataset.name}-{plan.settings.model}-{plan.cell.experts}"
+
+
+def ready(plan: Plan, watch: Watch) -> Trained | None:
+    """The experts that a plan needs (None if none): found, or trained now; another process's are waited for."""
+    if plan.adapter.experts is None:
+        return None
+    where = folder(plan)
+    where.parent.mkdir(parents=True, exist_ok=True)
+    with _alone(where, watch), no_space_is_fatal(where):
+        if not (where / _RECORD).is_file():
+            _train(plan, where, watch)
+        os.utime(where / _RECORD)
+        return _read(where)
+
+
+def estimate(plan: Plan) -> Estimate:
+    """What training a plan's experts takes, before it starts."""
+    job = plan.job
+    count, epochs, batch = (int(job.experts[name]) for name in ("num_experts", "train_epochs", "expert_batch"))
+    steps = count * epochs * -(-len(plan.dataset.train.labels) // batch)
+    network = networks.build(job.model, job.slot.channels, job.slot.classes, job.slot.size, seed=0)
+    size = 4 * count * (epochs + 1) * sum(parameter.numel() for parameter in network.parameters())
+    passes = plan.adapter.experts.passes if plan.adapter.experts else 0
+    return Estimate(steps, size, steps * passes * _seconds_a_pass(network, job, batch))
+
+
+def listed() -> list[Trained]:
+    """All complete experts, the last used first. Sweeps away what killed processes left."""
+    root = paths.experts()
+    _sweep(root)
+    found = [_read(path.parent) for path in root.glob(f"*/{_RECORD}")]
+    return sorted(found, key=lambda trained: -trained.used)
+
+
+def delete(key: str) -> Trained:
+    """Take the experts of this key off the disk."""
+    known = {trained.key: trained for trained in listed()}
+    if key not in known:
+        raise unknown("key of experts", key, sorted(known))
+    gone = known[key]
+    with _alone(gone.folder, None):
+        (gone.folder / _RECORD).unlink()  # first of all: without it they are absent
+        shutil.rmtree(gone.folder)
+    return gone
+
+
+def _train(plan: Plan, where: Path, watch: Watch) -> None:
+    experts, owner = plan.adapter.experts, jobs.owner(plan.adapter)
+    if experts is None or owner is None:
+        raise ValueError(f"{plan.adapter.method} needs no experts")
+    patching.present(owner)
+    expected, began = estimate(plan), time.monotonic()
+    _check_space(expected, where)
+    watch.say(
+        f"training {plan.job.experts['num_experts']} {experts.kind} experts, {plan.job.experts['train_epochs']} epochs "
+        f"each: about {_minutes(expected.seconds)} and {megabytes(expected.bytes)} in {where}"
+    )
+    watch.stage(f"training {experts.kind} experts", expected.steps)
+    with tempfile.TemporaryDirectory(prefix=f"{_partial(where)}.", dir=where.parent) as name:
+        work = Path(name)
+        log = where.with_name(f"{where.name}.log")
+        ended = process.launch(jobs.training(plan, work), work, log, watch, experts.advice)
+        place, kept = Path(experts.place(plan.job)), work / "kept"
+        (kept / place).parent.mkdir(parents=True)
+        (work / place).replace(kept / place)
+        if (found := len(list((kept / place).glob("*.pt")))) != experts.files(plan.job):
+            raise FatalError(f"{experts.script} left {found} files, not {experts.files(plan.job)}. What it said: {log}")
+        facts = {
+            "key": plan.cell.experts,
+            "kind": experts.kind,
+            "dataset": plan.dataset.name,
+            "data_sha256": plan.dataset.sha256,
+            "model": plan.settings.model,
+            "upstream": owner.upstream.url,
+            "commit": owner.upstream.commit,
+            "script": experts.script,
+            "zca": plan.job.options["zca"],
+            "settings": dict(plan.job.experts),
+            "seconds": round(time.monotonic() - began, 2),
+            "peak_memory_mib": ended.peak_memory_mib,
+        }
+        write_text(kept / _RECORD, json.dumps(facts, indent=1) + "\n")
+        log.replace(kept / "log.txt")
+        kept.replace(where)
+
+
+def _check_space(expected: Estimate, where: Path) -> None:
+    free = shutil.disk_usage(where.parent).free
+    if free < _FREE * expected.bytes:
+        raise FatalError(
+            f"the experts will take {megabytes(expected.bytes)}, and {where.parent} has {megabytes(free)} free. "
+            "Free some (sdc experts lists what can go), name another folder (SDC_CACHE=DIR), or train fewer: "
+            "--set num_experts=..."
+        )
+
+
+def _seconds_a_pass(network: torch.nn.Module, job: Job, batch: int) -> float:
+    """The time of one forward and backward pass of a batch here, the quicker of two behind a first."""
+    where = torch.device(jobs.device())
+    network = network.to(where)
+    images = torch.zeros(batch, job.slot.channels, job.slot.size, job.slot.size, device=where)
+    labels = torch.zeros(batch, dtype=torch.long, device=where)
+    taken = []
+    for _ in range(3):
+        began = time.perf_counter()
+        torch.autograd.backward(F.cross_entropy(network(images), labels))
+        float(next(network.parameters()).detach().sum())  # waits for the device
+        taken.append(time.perf_counter() - began)
+    return min(taken[1:])
+
+
+def _read(where: Path) -> Trained:
+    record = where / _RECORD
+    facts = json.loads(record.read_text())
+    size = sum(file.stat().st_size for file in where.rglob("*") if file.is_file())
+    return Trained(facts["key"], where, facts, size, record.stat().st_mtime)
+
+
+@contextmanager
+def _alone(where: Path, watch: Watch | None) -> Iterator[None]:
+    """One process at a time works on these experts."""
+    lock = FileLock(_lock(where))
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        if watch:
+            watch.say(f"another process is at work on {where}; waiting for it")
+        lock.acquire()
+    try:
+        _remove_partials(where)
+        yield
+    finally:
+        lock.release()
+
+
+def _sweep(root: Path) -> None:
+    """Take away what a killed process left half-made; one that still runs holds its lock."""
+    for name in {path.name.rpartition(".")[0].removeprefix(".") for path in root.glob(".*.partial.*")}:
+        where = root / name.removesuffix(".partial")
+        try:
+            with FileLock(_lock(where), timeout=0):
+                _remove_partials(where)
+        except Timeout:
+            continue
+
+
+def _remove_partials(where: Path) -> None:
+    for left in where.parent.glob(f"{_partial(where)}.*"):
+        shutil.rmtree(left)
+
+
+def _partial(where: Path) -> str:
+    return f".{where.name}.partial"
+
+
+def _lock(where: Path) -> Path:
+    return where.with_name(f".{where.name}.lock")
+
+
+def megabytes(size: float) -> str:
+    """A size for people."""
+    return f"{size / 1e9:.1f} GB" if size >= 1e9 else f"{size / 1e6:.1f} MB"
+
+
+def _minutes(seconds: float) -> str:
+    if seconds < 90:
+        return f"{max(1, round(seconds))} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

@@ -1,0 +1,99 @@
+"""What the launcher is told: the jobs of the stages that run an upstream's script."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from safetensors.torch import save_file
+
+from adapters.base import Adapter, Slot
+from adapters.registry import ADAPTERS
+from runner import patching
+from runner.cell import Cell
+from runner.data import sets
+from runner.data.sets import Dataset
+from runner.launcher.job import Job
+from runner.plan import Plan
+from runner.view import resized
+
+SHOWN_TEST_IMAGES = 1
+"""Test images of each class that a script is shown. No score of its own is used, so that none can choose a set."""
+
+
+def device() -> str:
+    """`cuda` where a GPU is there, else `cpu`."""
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def distillation(plan: Plan, work: Path, folder: Path) -> Job:
+    """The method's own script, in the folder `work`, for a run in `folder`. Writes the files that it reads."""
+    adapter, job = plan.adapter, plan.job
+    for name, text in adapter.files(job).items():
+        (work / name).write_text(text)
+    return Job(
+        script=str(patching.script_path(adapter)),
+        argv=(*adapter.argv(job), *_term(plan.cell)),
+        seed=plan.cell.seed,
+        device=device(),
+        slot=plan.slot.name,
+        data=str(_serve(plan.dataset, plan.slot, work)),
+        classes=plan.dataset.classes,
+        output=str(work / "final.safetensors"),
+        snapshot=str(folder / "snapshot.safetensors"),
+        metrics=str(folder / "metrics.jsonl"),
+        view=str(work / "view.json"),
+        snapshot_every=max(1, plan.settings.snapshot_every),
+        tree=str(patching.clone_path(adapter)),
+        loss=adapter.loss,
+        average=float(job.options[adapter.average]) if adapter.average else 0.0,
+        whiten=bool(job.options.get("zca")),
+        test_per_class=SHOWN_TEST_IMAGES,
+    )
+
+
+def training(plan: Plan, work: Path) -> Job:
+    """The script that trains a method's experts, in the folder `work`."""
+    experts = plan.adapter.experts
+    if experts is None:
+        raise ValueError(f"{plan.adapter.method} needs no experts")
+    clone = patching.clone_path(ADAPTERS[experts.method])
+    return Job(
+        script=str(clone / experts.script),
+        argv=tuple(experts.argv(plan.job)),
+        seed=int(plan.job.experts["expert_seed"]),
+        device=device(),
+        slot=plan.slot.name,
+        data=str(_serve(plan.dataset, plan.slot, work)),
+        classes=plan.dataset.classes,
+        output="",
+        snapshot="",
+        metrics=str(work / "metrics.jsonl"),
+        view=str(work / "view.json"),
+        snapshot_every=1,
+        tree=str(clone),
+        makes="networks",
+        test_per_class=SHOWN_TEST_IMAGES,
+    )
+
+
+def owner(adapter: Adapter) -> Adapter | None:
+    """The method whose clone holds the script that trains this method's experts, if it needs any."""
+    return ADAPTERS[adapter.experts.method] if adapter.experts else None
+
+
+def _term(cell: Cell) -> tuple[str, ...]:
+    return "--sdc_lambda", repr(cell.weight), "--sdc_schedule", cell.schedule
+
+
+def _serve(dataset: Dataset, slot: Slot, work: Path) -> Path:
+    """The images as the script's slot wants them: the prepared file itself if it fits, else a copy that does."""
+    shape = tuple(dataset.train.images.shape[1:])
+    if shape == (slot.channels, slot.size, slot.size) and dataset.whole:
+        return dataset.file
+    tensors = {
+        name: resized(tensor, slot.channels, slot.size) if name.endswith("_images") else tensor
+        for name, tensor in sets.tensors(dataset).items()
+    }
+    save_file(tensors, work / "served.safetensors")
+    return work / "served.safetensors"

@@ -1,0 +1,53 @@
+"""Steps: counts the updates of the networks that a script trains, and notices when one is of no use any more."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch.optim.optimizer import Optimizer, register_optimizer_step_post_hook
+
+from runner.launcher.job import DivergedError
+from runner.launcher.recorder import Metrics
+
+EVERY = 0.25
+"""Seconds between two looks, at least: more would cost time."""
+
+
+class Steps:
+    """Watches one script's networks; the script keeps what it trains itself."""
+
+    def __init__(self, metrics: Metrics) -> None:
+        self._metrics = metrics
+        self._parent = os.getppid()
+        self._looked = time.monotonic()
+        self.steps = 0
+
+    def install(self) -> None:
+        """Start counting steps of SGD (an optimizer around one would count twice)."""
+        register_optimizer_step_post_hook(self._after_step)
+
+    def heard(self, numbers: Mapping[str, float]) -> None:
+        """Nothing that is logged matters."""
+
+    def interrupted(self) -> None:
+        """There is nothing to keep."""
+
+    def finished(self) -> None:
+        """Nor at the end."""
+
+    def _after_step(self, optimizer: Optimizer, *_: Any) -> None:
+        if type(optimizer) is not torch.optim.SGD:
+            return
+        self.steps += 1
+        if time.monotonic() - self._looked < EVERY:
+            return
+        if os.getppid() != self._parent:
+            raise SystemExit("the process that started this one is gone")
+        self._looked = time.monotonic()
+        if not all(bool(torch.isfinite(p).all()) for group in optimizer.param_groups for p in group["params"]):
+            raise DivergedError(f"step {self.steps}: the network's parameters are no longer finite")
+        self._metrics.write("step", {"step": self.steps, "loss": None})
