@@ -134,7 +134,7 @@ def refuse(job: Job) -> str | None:
 
 
 def argv(job: Job, **more: Value) -> list[str]:
-    """The options that MTT, FTD and TESLA take. They evaluate nothing themselves: that comes after, the same for all."""
+    """The options that MTT, FTD and TESLA take. They evaluate nothing: that comes after, the same for all."""
     fixed: dict[str, Value] = {
         "dataset": job.slot.name,
         "model": job.model,

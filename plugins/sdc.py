@@ -92,8 +92,8 @@ def corrected(
 ) -> Tensor | float:
     """`loss` + share * lambda(t) * D, for a method that already holds the synthetic gradient with its graph.
 
-    DC and DSA add it to the loss of each class. MTT, FTD and DATM sum it over the inner steps, from 0.0, with `share` 1 /
-    (number of inner steps), and add the sum to their loss.
+    DC and DSA add it to the loss of each class. MTT, FTD and DATM sum it over the inner steps, from 0.0, with `share` 1
+    by their number, and add the sum to their loss.
     """
     factor = share * weight_at(options, step, last_step)
     return loss + factor * gradient_norm(gradient) if factor else loss

@@ -7,16 +7,20 @@ import sys
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from adapters.base import Adapter
 from adapters.registry import ADAPTERS
-from runner import patching, show
-from runner.errors import FatalError
+from runner import patching, paths, show
+from runner.errors import FatalError, unknown
 from runner.methods import find
+
+if TYPE_CHECKING:
+    from runner.experts import Trained
 
 app = typer.Typer(
     help="Sample Difficulty Correction for existing dataset-distillation code: pin, patch, prove, run, compare.",
@@ -26,7 +30,7 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 
-Methods = Annotated[list[str] | None, typer.Argument(help="dc, dm, dsa, ...", metavar="METHOD...")]
+Methods = Annotated[list[str] | None, typer.Argument(help="dc, dsa, dm, mtt, ftd, tesla, datm", metavar="METHOD...")]
 All = Annotated[bool, typer.Option("--all", help="Every method.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")]
 Dataset = Annotated[
@@ -150,7 +154,7 @@ def verify(methods: Methods = None, *, every: All = False, as_json: Json = False
 
 @app.command()
 def run(
-    method: Annotated[str, typer.Argument(help="dc, dm, dsa, ...")],
+    method: Annotated[str, typer.Argument(help="dc, dsa, dm, mtt, ftd, tesla, datm")],
     *,
     weight: Annotated[float, typer.Option(help="Weight of the SDC term; 0 is the original method.")],
     dataset: Dataset = None,
@@ -179,15 +183,113 @@ def run(
         show.OUT.print(result["run"], soft_wrap=True)
 
 
+experts_app = typer.Typer(help="Experts: networks trained on real data, shared by all runs that match them.")
+app.add_typer(experts_app, name="experts")
+
+
+@experts_app.callback(invoke_without_command=True)
+def list_experts(
+    context: typer.Context,
+    *,
+    runs_folder: Annotated[Path, typer.Option("--runs", help="Where to look for runs that use them.")] = Path("runs"),
+    as_json: Json = False,
+) -> None:
+    """Experts that are there: size, and the runs that use them."""
+    if context.invoked_subcommand:
+        return
+    from runner import experts
+
+    found, users = experts.listed(), experts.users(runs_folder)
+    if as_json:
+        _print_json({"experts": [_facts(trained) | {"runs": users.get(trained.key, [])} for trained in found]})
+        return
+    rows = [
+        [
+            t.key,
+            t.facts["kind"],
+            t.facts["dataset"],
+            t.facts["model"],
+            f"{t.facts['settings']['num_experts']} x {t.facts['settings']['train_epochs']}",
+            experts.megabytes(t.bytes),
+            str(len(users.get(t.key, []))),
+            datetime.fromtimestamp(t.used, UTC).date().isoformat(),
+        ]
+        for t in found
+    ]
+    columns = ("key", "kind", "dataset", "model", "experts x epochs", "size", "runs", "last used")
+    show.table(f"experts in {paths.experts()}", columns, rows, right=("size", "runs"))
+
+
+@experts_app.command("train")
+def train_experts(
+    method: Annotated[str, typer.Argument(help="mtt, ftd, tesla, datm")],
+    *,
+    dataset: Dataset = None,
+    data: Data = None,
+    ipc: Annotated[int, typer.Option(help="Images per class of the runs to come: recipes differ by it.")] = 1,
+    recipe: Annotated[str, typer.Option(help="quick or paper.")] = "quick",
+    model: Annotated[str | None, typer.Option(help="Network; the recipe's if not given.")] = None,
+    changes: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change a setting.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Train the experts that runs with the same options will need; none if they are there."""
+    from runner import experts
+    from runner.plan import Request, plan
+
+    request = Request(method, 0.0, dataset, data, ipc, recipe=recipe, model=model, changes=tuple(changes or ()))
+    with show.bars() as watch:
+        trained = experts.ready(plan(request, watch), watch)
+    if trained is None:
+        raise FatalError(f"{method} matches no experts. Methods that do: {', '.join(experts.methods())}")
+    if as_json:
+        _print_json(_facts(trained))
+    else:
+        show.OUT.print(str(trained.folder), soft_wrap=True)
+
+
+@experts_app.command("delete")
+def delete_experts(
+    keys: Annotated[
+        list[str] | None, typer.Argument(metavar="KEY...", help="Keys, as `sdc experts` lists them.")
+    ] = None,
+    *,
+    every: All = False,
+    as_json: Json = False,
+) -> None:
+    """Take experts off the disk; a run that needs them trains them again."""
+    from runner import experts
+
+    if every == bool(keys):
+        raise typer.BadParameter("name keys, as sdc experts lists them, or give --all")
+    known = [trained.key for trained in experts.listed()]
+    for key in keys or []:
+        if key not in known:
+            raise unknown("key of experts", key, known)
+    gone = [experts.delete(key) for key in (known if every else keys or [])]
+    if as_json:
+        _print_json({"deleted": [_facts(trained) for trained in gone]})
+    else:
+        for trained in gone:
+            show.OUT.print(f"{trained.key}: {experts.megabytes(trained.bytes)} freed", soft_wrap=True)
+
+
+def _facts(trained: Trained) -> dict[str, Any]:
+    used = datetime.fromtimestamp(trained.used, UTC).isoformat(timespec="seconds")
+    return {**trained.facts, "bytes": trained.bytes, "last_used": used, "folder": str(trained.folder)}
+
+
 @app.command()
 def evaluate(
-    path: Annotated[Path, typer.Argument(help="A run folder, or a distilled set as a .safetensors file.")],
+    path: Annotated[
+        Path, typer.Argument(help="A run folder, a .safetensors file, or a .pt file as the upstreams save them.")
+    ],
     *,
     model: Annotated[str, typer.Option(help="Models, joined by commas.")] = "",
     networks: Annotated[int, typer.Option(help="Networks of each model; the protocol's number if not given.")] = 0,
     protocol: Annotated[str, typer.Option(help="upstream (as the method's code does) or uniform.")] = "upstream",
     dataset: Dataset = None,
     data: Data = None,
+    zca: Annotated[bool, typer.Option("--zca", help="A .pt file's images are whitened.")] = False,
     seed: Annotated[int, typer.Option(help="The same seed gives the same networks.")] = 0,
     changes: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change a protocol's setting, as epochs=300.")
@@ -199,7 +301,15 @@ def evaluate(
 
     with show.bars() as watch:
         asked = evaluation.Request(
-            path, dataset, data, tuple(filter(None, model.split(","))), networks, protocol, seed, tuple(changes or ())
+            path,
+            dataset,
+            data,
+            tuple(filter(None, model.split(","))),
+            networks,
+            protocol,
+            seed,
+            tuple(changes or ()),
+            zca,
         )
         result = evaluation.evaluate_file(asked, watch)
     if as_json:

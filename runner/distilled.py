@@ -76,7 +76,7 @@ def load(path: Path) -> DistilledSet:
             tensors = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118 - not a dict
         channels, size = tensors["images"].shape[1:3]
         shown = {name: tuple(json.loads(metadata.pop(name))) for name in ("classes", "mean", "std")}
-        return _checked(
+        return checked(
             DistilledSet(
                 images=tensors["images"],
                 labels=tensors["labels"],
@@ -112,7 +112,8 @@ def _whitening(tensors: Mapping[str, Tensor], pixels: int) -> Whitening | None:
     return found
 
 
-def _checked(distilled: DistilledSet) -> DistilledSet:
+def checked(distilled: DistilledSet) -> DistilledSet:
+    """The set itself. Raises ValueError where its tensors do not fit each other or its view."""
     images, labels, view = distilled.images, distilled.labels, distilled.view
     classes, expected = len(view.classes), (view.channels, view.size, view.size)
     if images.dtype != torch.float32 or tuple(images.shape[1:]) != expected:

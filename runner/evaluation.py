@@ -6,10 +6,12 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from runner import distilled
+from runner import distilled, foreign
 from runner.data import store
+from runner.data.sets import Dataset
 from runner.distilled import DistilledSet
-from runner.errors import unknown
+from runner.errors import FatalError, unknown
+from runner.plan import stem
 from runner.protocol import UNIFORM, Protocol, override
 from runner.run import Result, evaluate_set
 from runner.watch import Watch
@@ -27,19 +29,41 @@ class Request:
     protocol: str = "upstream"
     seed: int = 0
     changes: tuple[str, ...] = ()
+    zca: bool = False
+    """Whether a set of an upstream's own layout holds whitened images; ours say so themselves."""
 
 
 def evaluate_file(request: Request, watch: Watch) -> Result:
     """Evaluate the set at `request.path` and return the scores; the run folder stays as it is."""
+    if request.path.suffix == ".pt":
+        return _evaluate_foreign(request, watch)
     found = distilled.load(request.path)
     cell = _cell(request.path)
     path = request.data or (Path(cell["data"]) if cell.get("data") and not request.dataset else None)
     name = request.dataset or found.view.dataset
-    watch.stage(f"reading {name}", None)
-    data = store.load(name, path, lambda done, _: watch.progress(done))
+    data = _data(name, path, watch)
     models = request.models or (cell.get("model") or "ConvNet",)
     scores = evaluate_set(found, data, models, _protocol(request, found), request.seed, watch)
     return {"state": "complete", "dataset": name, **scores, "run": str(request.path.resolve())}
+
+
+def _evaluate_foreign(request: Request, watch: Watch) -> Result:
+    """The same for a file of an upstream's own layout, which does not say of which data it is."""
+    if not (request.dataset or request.data):
+        raise FatalError(f"{request.path} does not say of which data it is: give --dataset NAME or --data PATH")
+    name = request.dataset or stem(request.data or request.path)
+    data = _data(name, request.data, watch)
+    found, assumed = foreign.load(request.path, data, name, zca=request.zca)
+    watch.say(assumed)
+    models = request.models or ("ConvNet",)
+    scores = evaluate_set(found, data, models, _protocol(request, found), request.seed, watch)
+    path = str(request.path.resolve())
+    return {"state": "complete", "dataset": name, **scores, "assumed": assumed, "run": path}
+
+
+def _data(name: str, path: Path | None, watch: Watch) -> Dataset:
+    watch.stage(f"reading {name}", None)
+    return store.load(name, path, lambda done, _: watch.progress(done))
 
 
 def _protocol(request: Request, found: DistilledSet) -> Protocol:

@@ -21,6 +21,7 @@ from filelock import FileLock, Timeout
 from torch.nn import functional as F
 
 from adapters.base import Job
+from adapters.registry import ADAPTERS
 from runner import jobs, networks, patching, paths, process
 from runner.errors import FatalError, unknown
 from runner.files import no_space_is_fatal, write_text
@@ -89,6 +90,20 @@ def listed() -> list[Trained]:
     _sweep(root)
     found = [_read(path.parent) for path in root.glob(f"*/{_RECORD}")]
     return sorted(found, key=lambda trained: -trained.used)
+
+
+def methods() -> list[str]:
+    """The methods that match experts."""
+    return [method for method, adapter in ADAPTERS.items() if adapter.experts]
+
+
+def users(runs: Path) -> dict[str, list[str]]:
+    """The names of the run folders in `runs` that match experts, by the experts' key."""
+    found: dict[str, list[str]] = {}
+    for file in sorted(runs.glob("*/cell.json")):
+        if key := json.loads(file.read_text()).get("experts"):
+            found.setdefault(key, []).append(file.parent.name)
+    return found
 
 
 def delete(key: str) -> Trained:

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +39,7 @@ def launch(job: Job, work: Path, log: Path, watch: Watch, advice: Mapping[str, s
     Raises FatalError with the end of the log if it fails. On an interruption the script is asked to keep a snapshot,
     and KeyboardInterrupt goes on.
     """
-    job.write(work / "job.json")
+    replace(job, parent=os.getpid()).write(work / "job.json")
     metrics = Path(job.metrics)
     metrics.write_text("")
     with log.open("wb") as output:

@@ -23,17 +23,18 @@ class Whitening:
     def applied(self, images: Tensor) -> Tensor:
         """Images [N,C,H,W] in [0, 1], whitened."""
         mean, matrix = self.mean.to(images.device), self.matrix.to(images.device)
-        return ((images.flatten(1) - mean).mm(matrix)).view_as(images)
+        return torch.mm(images.flatten(1) - mean, matrix).view_as(images)
 
     def undone(self, images: Tensor) -> Tensor:
         """Whitened images [N,C,H,W] as they were."""
         flat = torch.linalg.solve(self.matrix.double(), images.flatten(1).double().T).T
-        return (flat + self.mean).to(images.dtype).view_as(images)
+        shown: Tensor = (flat + self.mean).to(images.dtype)
+        return shown.view_as(images)
 
 
 @dataclass(frozen=True)
 class View:
-    """How images of `dataset` were shown: pixel/255, as `channels` x `size` x `size`, less `mean`, by `std`, whitened."""
+    """How images of `dataset` were shown: pixel/255, `channels` x `size` x `size`, less `mean`, by `std`, whitened."""
 
     dataset: str
     classes: tuple[str, ...]

@@ -21,7 +21,7 @@ def main() -> int:
     job = Job.read(Path(sys.argv[1]))
     signal.signal(signal.SIGINT, signal.default_int_handler)
     metrics = recorder.Metrics(Path(job.metrics))
-    watched = Tap(job, metrics) if job.makes == "images" else Steps(metrics)
+    watched = Tap(job, metrics) if job.makes == "images" else Steps(job, metrics)
     if job.device == "cpu":
         device.install()
     layout.install()

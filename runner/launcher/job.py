@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal, Self
 
 DIVERGED, IDLE, INTERRUPTED = 4, 5, 130
 """Exit codes of the launcher, beside the script's own."""
+_STARTER = os.getppid()
 
 
 class IdleError(Exception):
@@ -54,6 +56,12 @@ class Job:
     """Whether the script whitens the images (kornia's ZCA): the transform is written beside `view`."""
     test_per_class: int = 0
     """How many test images of each class the script is shown; 0 for all."""
+    parent: int = 0
+    """The process that this one ends with; 0: the one that started it, as found."""
+
+    def orphaned(self) -> bool:
+        """Whether the process that waits for this one is gone."""
+        return os.getppid() != (self.parent or _STARTER)
 
     @property
     def whitening(self) -> Path:

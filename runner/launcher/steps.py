@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Mapping
 from typing import Any
@@ -10,7 +9,7 @@ from typing import Any
 import torch
 from torch.optim.optimizer import Optimizer, register_optimizer_step_post_hook
 
-from runner.launcher.job import DivergedError
+from runner.launcher.job import DivergedError, Job
 from runner.launcher.recorder import Metrics
 
 EVERY = 0.25
@@ -20,9 +19,8 @@ EVERY = 0.25
 class Steps:
     """Watches one script's networks; the script keeps what it trains itself."""
 
-    def __init__(self, metrics: Metrics) -> None:
-        self._metrics = metrics
-        self._parent = os.getppid()
+    def __init__(self, job: Job, metrics: Metrics) -> None:
+        self._job, self._metrics = job, metrics
         self._looked = time.monotonic()
         self.steps = 0
 
@@ -45,7 +43,7 @@ class Steps:
         self.steps += 1
         if time.monotonic() - self._looked < EVERY:
             return
-        if os.getppid() != self._parent:
+        if self._job.orphaned():
             raise SystemExit("the process that started this one is gone")
         self._looked = time.monotonic()
         if not all(bool(torch.isfinite(p).all()) for group in optimizer.param_groups for p in group["params"]):

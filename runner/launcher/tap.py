@@ -1,14 +1,13 @@
 """Tap: holds the live synthetic tensors, counts steps, keeps snapshots and the final set, notices divergence.
 
 Every upstream updates its synthetic images with a torch.optim.SGD over a leaf tensor of four dimensions that is no
-nn.Parameter (networks have parameters); a learned rate is such a leaf without dimensions, soft labels one of two. torch's
-own hooks on optimizer steps show them, whatever the script saves itself.
+nn.Parameter (networks have parameters); a learned rate is such a leaf without dimensions, soft labels one of two.
+torch's own hooks on optimizer steps show them, whatever the script saves itself.
 """
 
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -37,13 +36,12 @@ class Tap:
 
     def __init__(self, job: Job, metrics: Metrics) -> None:
         self._job, self._metrics = job, metrics
-        self._parent = os.getppid()
         self._loss: Tensor | None = None
         self._live: dict[str, Tensor] = {}
         self._average: Tensor | None = None
         self._pending: tuple[int, dict[str, Tensor]] | None = None
         self._usual = 0.0
-        self._first_lr = 0.0
+        self._first: dict[str, Tensor] = {}
         self.updates = 0
         self.steps = 0
 
@@ -77,17 +75,17 @@ class Tap:
 
     def _before_update(self, optimizer: Optimizer, *_: Any) -> None:
         found = synthetic(optimizer)
+        if not self.steps:
+            self._first |= {name: tensor.detach().clone() for name, tensor in found.items() if name not in self._first}
         if self._job.average and self._average is None and "images" in found:
             self._average = found["images"].detach().clone()
-        if not self._first_lr and "lr" in found:
-            self._first_lr = float(found["lr"])
 
     def _after_update(self, optimizer: Optimizer, *_: Any) -> None:
         found = synthetic(optimizer)
         self._live |= found
         if "images" not in found:
             return
-        if os.getppid() != self._parent:
+        if self._job.orphaned():
             raise SystemExit("the process that started this one is gone")
         self.updates += 1
         if self._average is not None:  # in the script's own order of operations, for the same bits
@@ -97,31 +95,42 @@ class Tap:
 
     def _step(self, loss: float | None) -> None:
         self.steps += 1
-        if problem := self._problem(loss):
+        if problem := self._loss_problem(loss):
             raise DivergedError(f"step {self.steps}: {problem}")
+        if self.steps == 1 and self._first:
+            self._pending = 0, self._first
         if self._pending:  # the loss behind it shows that it is sound
             self._save(self._job.snapshot, *self._pending)
             self._pending = None
-        lr = {"lr": float(self._live["lr"])} if "lr" in self._live else {}
+        if problem := self._tensor_problem():
+            raise DivergedError(f"step {self.steps}: {problem}")
+        lr = {"lr": float(self._live["lr"].detach())} if "lr" in self._live else {}
         self._metrics.write("step", {"step": self.steps, "loss": loss, **lr})
         early = self.steps < self._job.snapshot_every and self.steps.bit_count() == 1  # 1, 2, 4, ...
         if self._live and (early or self.steps % self._job.snapshot_every == 0):
             self._pending = self.steps, {name: tensor.clone() for name, tensor in self._tensors().items()}
 
-    def _problem(self, loss: float | None) -> str | None:
-        """Why there is no use in going on, or None."""
-        if loss is not None:
-            if not math.isfinite(loss):
-                return f"the loss is {loss}"
-            if self.steps <= FIRST:
-                self._usual = max(self._usual, abs(loss))
-            elif abs(loss) > EXPLODED * self._usual > 0:
-                return f"the loss is {loss:.4g}, and was at most {self._usual:.4g} in the first {FIRST} steps"
+    def _loss_problem(self, loss: float | None) -> str | None:
+        """Why this loss, of the tensors before their update, leaves no use in going on; or None."""
+        if loss is None:
+            return None
+        if not math.isfinite(loss):
+            return f"the loss is {loss}"
+        if self.steps <= FIRST:
+            self._usual = max(self._usual, abs(loss))
+        elif abs(loss) > EXPLODED * self._usual > 0:
+            return f"the loss is {loss:.4g}, and was at most {self._usual:.4g} in the first {FIRST} steps"
+        return None
+
+    def _tensor_problem(self) -> str | None:
+        """Why the tensors as they are now leave no use in going on; or None."""
         for name, tensor in self._live.items():
             if not bool(torch.isfinite(tensor).all()):
-                return f"the {name} are no longer finite"
-        if "lr" in self._live and not 0 < (lr := float(self._live["lr"])) < EXPLODED * self._first_lr:
-            return f"the learned rate is {lr:.4g}, and started from {self._first_lr:.4g}"
+                return f"{name}: not finite any more"
+        if "lr" in self._live:
+            lr, first = float(self._live["lr"].detach()), float(self._first["lr"])
+            if not 0 < lr < EXPLODED * first:
+                return f"the learned rate is {lr:.4g}, and started from {first:.4g}"
         return None
 
     def _tensors(self) -> dict[str, Tensor]:

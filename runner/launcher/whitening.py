@@ -22,4 +22,4 @@ def install(path: Path) -> None:
         save_file({name: tensor.detach().float().cpu().contiguous() for name, tensor in tensors.items()}, path)
         return fitted
 
-    kornia.enhance.ZCAWhitening.fit = fit
+    kornia.enhance.ZCAWhitening.fit = fit  # type: ignore[method-assign, assignment]

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from adapters.base import Adapter, Job, Slot, Upstream
 from adapters.registry import ADAPTERS
@@ -18,19 +19,49 @@ from runner import networks, paths
 from runner.protocol import from_dict
 from runner.settings import resolve
 
+SHAPES = {
+    **dict.fromkeys(("mnist", "fashionmnist"), (10, 1, 28)),
+    **dict.fromkeys(("svhn", "cifar10"), (10, 3, 32)),
+    "cifar100": (100, 3, 32),
+    "tinyimagenet": (200, 3, 64),
+    "digits": (10, 1, 32),
+}
+"""Classes, channels and size of the datasets known by name."""
+
 every = pytest.mark.parametrize("adapter", ADAPTERS.values(), ids=ADAPTERS.keys())
 
 
 def jobs(adapter: Adapter, recipe: str) -> list[tuple[str, Job]]:
     """Every job that a recipe promises to cover, by the dataset's name."""
     stored: dict[str, Any] = adapter.recipes[recipe]
-    names = stored.get("datasets", [*adapter.datasets, "digits"])
     found = []
-    for name, ipc in itertools.product(names, stored.get("ipc", [1, 10])):
+    for name, ipc in itertools.product(stored.get("datasets", SHAPES), stored.get("ipc", [1, 10])):
         settings = resolve(adapter, recipe, name, ipc, [])
-        slot = next(s for s in adapter.slots if s.name == adapter.datasets.get(name, adapter.slots[0].name))
-        found.append((name, Job(slot, ipc, settings.model, settings.options)))
+        fitting = [slot for slot in adapter.slots if slot.classes == SHAPES[name][0]]
+        slot = next((slot for slot in fitting if slot.name == adapter.datasets.get(name)), fitting[0])
+        found.append((name, Job(slot, ipc, settings.model, settings.options, settings.experts)))
     return found
+
+
+def told(adapter: Adapter, job: Job) -> dict[str, str]:
+    """What the script is told by its command line, and by the file that this names; a flag alone is told as 1."""
+    words = adapter.argv(job)
+    found = pairs(words)
+    for text in adapter.files(job).values():
+        stored = yaml.safe_load(text)
+        found |= {name: str(int(value) if isinstance(value, bool) else value) for name, value in stored.items()}
+    return found
+
+
+def pairs(words: list[str]) -> dict[str, str]:
+    """`--name value` as a pair, and `--name` alone with the value 1."""
+    assert all(isinstance(word, str) for word in words)
+    after = [*words[1:], "--"]
+    return {
+        word.removeprefix("--"): "1" if value.startswith("--") else value
+        for word, value in zip(words, after, strict=True)
+        if word.startswith("--")
+    }
 
 
 @every
@@ -95,28 +126,63 @@ def test_a_recipe_names_its_source_and_holds_for_all_it_covers(adapter: Adapter,
         if adapter.refuse(job) and recipe == "quick":
             continue  # quick is for any dataset; what the script cannot do is refused with the reason
         assert adapter.refuse(job) is None, name
-        words = adapter.argv(job)
-        assert all(isinstance(word, str) for word in words)
+        said = told(adapter, job)
         assert adapter.steps(job) > 0
-        from_dict(adapter.evaluation(job))
+        learned = {"lr": 0.01} if adapter.experts else {}
+        assert not set(learned) & set(adapter.evaluation(job))
+        from_dict(learned | dict(adapter.evaluation(job)))
         for option, value in job.options.items():
-            assert words[words.index(f"--{option}") + 1] == str(value)
-        assert words[words.index("--dataset") + 1] == job.slot.name
-        assert words[words.index("--ipc") + 1] == str(job.ipc)
-        assert words[words.index("--model") + 1] == job.model
+            if option == "batch_syn" and value == 0:
+                assert said.get(option) in (None, str(job.slot.classes * job.ipc))  # all of them
+            elif isinstance(value, float):
+                assert float(said[option]) == value
+            else:
+                assert said.get(option, "0") == str(value)
+        assert (said["dataset"], said["ipc"], said["model"]) == (job.slot.name, str(job.ipc), job.model)
 
 
 @every
-def test_all_six_datasets_have_a_slot_of_their_own_shape(adapter: Adapter) -> None:
-    shapes = {
-        **dict.fromkeys(("mnist", "fashionmnist"), (10, 1, 28)),
-        **dict.fromkeys(("svhn", "cifar10"), (10, 3, 32)),
-        "cifar100": (100, 3, 32),
-        "tinyimagenet": (200, 3, 64),
+@pytest.mark.parametrize("recipe", ["quick", "paper"])
+def test_experts_are_trained_as_the_settings_say_and_a_match_ends_within_them(adapter: Adapter, recipe: str) -> None:
+    if adapter.experts is None:
+        assert not adapter.loss
+        assert not any(job.experts for _, job in jobs(adapter, recipe))
+        return
+    for name, job in jobs(adapter, recipe):
+        said = pairs(adapter.experts.argv(job))
+        count = int(job.experts["num_experts"])
+        assert (said["dataset"], said["model"], said["num_experts"]) == (job.slot.name, job.model, str(count)), name
+        assert adapter.experts.files(job) * int(said["save_interval"]) == count
+        assert said["train_epochs"] == str(job.experts["train_epochs"])
+        assert float(said["lr_teacher"]) == job.experts["expert_lr"]
+        assert said.get("zca", "0") == str(job.options["zca"])
+        assert "expert_seed" not in said
+        too_late = {**job.options, "max_start_epoch": 10**6, "current_max_start_epoch": 10**6}
+        options = {name: value for name, value in too_late.items() if name in adapter.options}
+        assert "of an expert" in (adapter.refuse(replace(job, options=options)) or "")
+
+
+def test_methods_that_name_the_same_experts_train_them_by_the_same_command() -> None:
+    kinds = {"sgd": ("mtt", "tesla"), "flat": ("ftd", "datm")}
+    assert {m: a.experts.kind for m, a in ADAPTERS.items() if a.experts} == {
+        method: kind for kind, methods in kinds.items() for method in methods
     }
+    for first, second in kinds.values():
+        other = ADAPTERS[second].experts
+        assert other is ADAPTERS[first].experts
+        assert other is not None
+        assert other.method in (first, second)
+        assert other.script != ADAPTERS[first].patch.script
+
+
+@every
+def test_every_dataset_has_a_slot_of_its_number_of_classes_and_a_named_one_is_of_its_shape(adapter: Adapter) -> None:
     slots = {slot.name: slot for slot in adapter.slots}
     assert len(slots) == len(adapter.slots)
-    assert {name: _shape(slots[own]) for name, own in adapter.datasets.items()} == shapes
+    assert {slot.classes for slot in adapter.slots} == {shape[0] for shape in SHAPES.values()}
+    for name, own in adapter.datasets.items():
+        assert _shape(slots[own]) == SHAPES[name]
+    assert len(adapter.datasets) == (3 if adapter.experts else 6)
 
 
 def _shape(slot: Slot) -> tuple[int, int, int]:
@@ -132,8 +198,9 @@ def test_every_model_can_be_evaluated_where_it_can_be_distilled_with(adapter: Ad
             assert sum(parameter.numel() for parameter in network.parameters()) > 0, (name, model, slot)
 
 
-@every
-def test_ipc_that_the_loops_do_not_know_are_refused_with_those_they_do(adapter: Adapter) -> None:
+@pytest.mark.parametrize("method", ["dc", "dsa", "dm"])
+def test_ipc_that_the_loops_do_not_know_are_refused_with_those_they_do(method: str) -> None:
+    adapter = ADAPTERS[method]
     _, job = jobs(adapter, "quick")[0]
     for ipc in (2, 5, 100):
         assert "ipc 1, 10, 20, 30, 40, 50 only" in (adapter.refuse(replace(job, ipc=ipc)) or "")

@@ -117,7 +117,9 @@ def served(channels: int) -> dict[str, Tensor]:
     }
 
 
-def written(folder: Path, script: str, *, seed: int, slot: str, channels: int, beside: dict[str, str]) -> Child:
+def written(
+    folder: Path, script: str, *, seed: int, slot: str, channels: int, beside: dict[str, str], **more: Any
+) -> Child:
     """A script in a tree of its own, modules `beside` it or elsewhere, its data, and its job."""
     (folder / "work").mkdir(parents=True)
     for name, text in {"tree/script.py": script, **beside}.items():
@@ -137,6 +139,8 @@ def written(folder: Path, script: str, *, seed: int, slot: str, channels: int, b
         metrics=str(folder / "work" / "metrics.jsonl"),
         view=str(folder / "work" / "view.json"),
         snapshot_every=2,
+        tree=str(folder / "tree"),
+        **more,
     ).write(folder / "job.json")
     return Child(folder)
 
@@ -165,12 +169,13 @@ def launch(shared: Path) -> Launch:
         slot: str = "CIFAR10",
         channels: int = 3,
         beside: dict[str, str] | None = None,
+        **more: Any,
     ) -> Child:
         folder = shared / "launcher" / name
         folder.parent.mkdir(exist_ok=True)
         with FileLock(f"{folder}.lock"):
             if not folder.exists():
-                child = written(folder, script, seed=seed, slot=slot, channels=channels, beside=beside or {})
+                child = written(folder, script, seed=seed, slot=slot, channels=channels, beside=beside or {}, **more)
                 began = time.time()
                 process = child.start()
                 try:

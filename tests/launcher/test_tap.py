@@ -18,6 +18,7 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors import safe_open
+from safetensors.torch import load_file
 from torch import Tensor
 
 from tests.launcher.conftest import TIMEOUT, Child, Launch
@@ -95,6 +96,17 @@ for step in range(1, 9):
     optimizer.step()
 """
 )
+EXPLODING = (
+    HALVING
+    + """
+for step in range(1, 9):
+    optimizer.zero_grad()
+    loss = (images**2).mean() / (images**2).mean().detach() * (1e4 if step == 5 else 1.0)
+    loss.backward()
+    images.grad = 2 * images.detach() / images.numel()
+    optimizer.step()
+"""
+)
 ERROR = (
     HALVING
     + """
@@ -131,7 +143,7 @@ optimizer.step()
 def kept(path: Path) -> tuple[Tensor, int]:
     """The images in a file of the tap, and the number of steps it claims for them."""
     with safe_open(path, framework="pt") as file:
-        assert list(file.keys()) == ["images"]
+        assert {"images"} <= set(file.keys()) <= {"images", "lr"}
         return file.get_tensor("images"), int(file.metadata()["steps"])
 
 
@@ -152,9 +164,11 @@ def test_every_update_of_the_images_is_a_step_with_the_loss_that_moved_them(well
     assert steps == [(step, 0.25 ** (step - 1)) for step in range(1, 6)]
 
 
-def test_a_snapshot_every_second_step_holds_the_images_of_that_step(well: Child) -> None:
+def test_a_snapshot_at_the_first_and_every_second_step_is_written_once_the_next_loss_shows_it_sound(
+    well: Child,
+) -> None:
     assert not (well.work / "after1.safetensors").exists()
-    for step, of_step in ((2, 2), (3, 2), (4, 4), (5, 4)):
+    for step, of_step in ((2, 1), (3, 2), (4, 2), (5, 4)):
         images, steps = kept(well.work / f"after{step}.safetensors")
         assert steps == of_step
         assert images.equal(halved(of_step))
@@ -181,19 +195,102 @@ def test_the_peak_memory_of_the_process_ends_the_metrics(well: Child) -> None:
     assert isinstance(end["peak_memory_mib"], int)
 
 
-@pytest.mark.parametrize(("name", "script"), [("bad-images", BAD_IMAGES), ("bad-loss", BAD_LOSS)])
-def test_images_or_a_loss_that_are_no_longer_finite_end_the_run_with_exit_code_4(
-    name: str, script: str, launch: Launch
+@pytest.mark.parametrize(
+    ("name", "script", "problem", "good"),
+    [
+        ("bad-images", BAD_IMAGES, "images: not finite any more", 2),
+        ("bad-loss", BAD_LOSS, "the loss is nan", 1),
+        ("exploding", EXPLODING, "the loss is 1e+04, and was at most 1 in the first 3 steps", 2),
+    ],
+)
+def test_images_or_a_loss_of_no_use_end_the_run_with_exit_code_4_and_the_last_good_images(
+    name: str, script: str, problem: str, good: int, launch: Launch
 ) -> None:
     child = launch(name, script)
 
     assert child.code == 4, child.said
-    assert "step 3: the loss is " in child.said
+    assert child.said.endswith(f": {problem}\n")
     assert "Traceback" not in child.said
-    assert [line["step"] for line in child.lines("step")] == [1, 2]
+    assert [line["step"] for line in child.lines("step")] == ([1, 2, 3, 4] if name == "exploding" else [1, 2])
     assert not child.output.exists()
     images, steps = kept(child.snapshot)
-    assert (images.equal(halved(2)), steps) == (True, 2)
+    assert (images.equal(halved(good)), steps) == (True, good)
+
+
+@pytest.mark.parametrize(("gradient", "rate"), [(1.0, -0.5), (-100.0, 100.5)])
+def test_a_learned_rate_that_runs_away_ends_the_run(gradient: float, rate: float, launch: Launch) -> None:
+    learning = f"""
+rate = torch.tensor(0.5, requires_grad=True)
+learner = torch.optim.SGD([rate], lr=1.0)
+for step in range(1, 9):
+    backward()
+    rate.grad = torch.tensor({gradient} if step == 2 else 0.0)
+    learner.step()
+    optimizer.step()
+"""
+    child = launch(f"rate{rate}", HALVING + learning)
+
+    assert child.code == 4, child.said
+    assert child.said == f"step 2: the learned rate is {rate:.4g}, and started from 0.5\n"
+    assert kept(child.snapshot)[1] == 1
+
+
+def test_what_is_learned_with_the_images_is_kept_with_them(launch: Launch) -> None:
+    learning = """
+rate = torch.tensor(0.5, requires_grad=True)
+logits = torch.zeros(4, 2, requires_grad=True)
+learners = [torch.optim.SGD([rate], lr=1.0), torch.optim.SGD([logits], lr=1.0)]
+for step in range(1, 4):
+    backward()
+    rate.grad, logits.grad = torch.tensor(0.125), torch.full((4, 2), -2.0)
+    for learner in learners:
+        learner.step()
+    optimizer.step()
+"""
+    child = launch("learning", HALVING + learning)
+
+    found = load_file(child.output)
+    assert sorted(found) == ["images", "labels", "lr"]
+    assert found["lr"].equal(torch.tensor(0.125))
+    assert found["labels"].equal(torch.full((4, 2), 6.0))
+    assert [line["lr"] for line in child.lines("step")] == [0.375, 0.25, 0.125]
+
+
+LOGGING = (
+    HALVING
+    + """
+import wandb
+
+rate = torch.tensor(0.5, requires_grad=True)
+learner = torch.optim.SGD([rate], lr=1.0)
+for step in range(1, 6):
+    loss = backward()
+    rate.grad = torch.tensor(0.0625)
+    if step != 3:
+        optimizer.step()
+        learner.step()
+    wandb.log({"Progress": step})
+    wandb.log({"Grand": 2 * loss.detach(), "Start": 1})
+"""
+)
+
+
+def test_a_script_that_logs_its_loss_has_done_a_step_when_it_does(launch: Launch) -> None:
+    child = launch("logging", LOGGING, loss="Grand")
+
+    steps = [(line["step"], line["loss"], line["lr"]) for line in child.lines("step")]
+    assert steps == [(1, 2, 0.4375), (2, 0.5, 0.375), (3, 0.125, 0.375), (4, 0.125, 0.3125), (5, 0.03125, 0.25)]
+    images, count = kept(child.output)
+    assert (images.equal(halved(4)), count) == (True, 5)
+
+
+def test_the_moving_average_of_the_images_is_the_outcome_where_it_is_asked_for(launch: Launch) -> None:
+    child = launch("average", HALVING + "for _ in range(3):\n    backward()\n    optimizer.step()\n", average=0.75)
+
+    expected = 1.0
+    for step in range(1, 4):
+        expected = 0.75 * expected + 0.25 * 0.5**step
+    assert load_file(child.output)["images"].allclose(torch.full(SHAPE, expected))
 
 
 def test_a_script_that_fails_shows_its_traceback_and_leaves_no_final_set(launch: Launch) -> None:

@@ -301,7 +301,7 @@ def test_a_script_that_ends_with_an_error_shows_its_last_lines(distil: Run, tmp_
     assert outcome.code == 1
     assert "ValueError: the fake script was told to fail" in outcome.json["error"]
     assert str(folder / "log.txt") in outcome.json["error"]
-    assert names(folder) == [".lock", "cell.json", "log.txt", "metrics.jsonl"]
+    assert names(folder) == [".lock", "cell.json", "log.txt", "metrics.jsonl", "snapshot.safetensors"]
 
 
 def test_a_diverging_script_is_stopped_with_advice_and_its_last_good_images_are_kept(
@@ -311,7 +311,7 @@ def test_a_diverging_script_is_stopped_with_advice_and_its_last_good_images_are_
 
     (folder,) = (tmp_path / "runs").iterdir()
     assert outcome.code == 1
-    assert "The distillation diverged. Lower --set rate=..." in outcome.json["error"]
+    assert "Training diverged. Lower --set rate=..." in outcome.json["error"]
     assert bool(load_file(folder / "snapshot.safetensors")["images"].isfinite().all())
     assert names(folder) == [".lock", "cell.json", "log.txt", "metrics.jsonl", "snapshot.safetensors"]
 
@@ -386,4 +386,4 @@ def test_a_full_disk_ends_with_a_clear_error_and_no_half_made_file(
     assert child.returncode == 1, said
     assert "no space left" in json.loads(out)["error"].lower()
     left = [path.name for path in (tmp_path / "left").rglob("*") if path.is_file() and not path.name.endswith(".lock")]
-    assert set(left) <= {"cell.json", "log.txt", "metrics.jsonl"}
+    assert set(left) <= {"cell.json", "log.txt", "metrics.jsonl", "snapshot.safetensors"}

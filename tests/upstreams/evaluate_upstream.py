@@ -6,6 +6,7 @@ Runs as a child process, with the clone first on the path. The question's number
 from __future__ import annotations
 
 import hashlib
+import importlib
 import itertools
 import json
 import sys
@@ -30,9 +31,8 @@ def main() -> None:
     with safe_open(source, "pt") as file:
         told = json.loads(file.metadata()["told"])
         given = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (safe_open is no mapping)
-    import utils
-
-    assert Path(utils.__file__).parent.resolve() == Path(tree).resolve()
+    utils = importlib.import_module("utils" if Path(tree, "utils.py").is_file() else "utils.utils_baseline")
+    assert Path(utils.__file__).resolve().is_relative_to(Path(tree).resolve())
     answer = {"build": build, "steps": steps, "scores": scores, "augment": augment}[question]
     save_file(answer(utils, given, told), target)
 
@@ -74,7 +74,16 @@ def settings(utils: types.ModuleType, told: dict) -> types.SimpleNamespace:
         dsa_strategy=told.get("dsa"),
         dsa_param=utils.ParamDiffAug(),
         dc_aug_param=dc,
+        # What the scripts that match trajectories ask for besides.
+        dataset="",
+        teacher_label=False,
+        parall_eva=True,  # elsewhere it insists on a GPU
     )
+
+
+def soft_cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
+    """What DATM gives its evaluator as a loss: cross entropy with the softmax of the targets, the batch's mean."""
+    return -(targets.softmax(1) * logits.log_softmax(1)).sum() / len(logits)
 
 
 def steps(utils: types.ModuleType, given: Tensors, told: dict) -> Tensors:
@@ -90,7 +99,11 @@ def steps(utils: types.ModuleType, given: Tensors, told: dict) -> Tensors:
     network = utils.get_network(told["model"], given["images"].shape[1], 10, tuple(given["images"].shape[2:]))
     nothing = [(given["images"], given["labels"])]  # the test at the end
     utils.TensorDataset.__getitem__ = noted
-    network, _, _ = utils.evaluate_synset(0, network, given["images"], given["labels"], nothing, settings(utils, told))
+    soft = {"train_criterion": soft_cross_entropy} if given["labels"].is_floating_point() else {}
+    nothing = [(images, labels.argmax(1) if soft else labels) for images, labels in nothing]
+    network, _, _ = utils.evaluate_synset(
+        0, network, given["images"], given["labels"], nothing, settings(utils, told), **soft
+    )
     weights = {f"weight {i:03}": tensor for i, tensor in enumerate(network.cpu().state_dict().values())}
     return {"order": torch.tensor(order), **weights}
 

@@ -35,11 +35,11 @@ DIGITS = View("digits", tuple("0123456789"), channels=3, size=32, mean=(0.3,) * 
 def ask(upstream_tree: Callable[[str], Path], tmp_path: Path) -> Ask:
     """Put a question to the true evaluator: tensors in, tensors out."""
 
-    def asked(question: str, tensors: dict[str, Tensor], **told: Any) -> dict[str, Tensor]:
+    def asked(question: str, tensors: dict[str, Tensor], *, method: str = "dc", **told: Any) -> dict[str, Tensor]:
         source, target = tmp_path / "in.safetensors", tmp_path / "out.safetensors"
         save_file(tensors, source, {"told": json.dumps(told)})
         script = Path(__file__).with_name("evaluate_upstream.py")
-        command = [sys.executable, str(script), str(upstream_tree("dc")), question, str(source), str(target)]
+        command = [sys.executable, str(script), str(upstream_tree(method)), question, str(source), str(target)]
         environment = os.environ | {"CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"}
         child = subprocess.run(command, check=False, capture_output=True, text=True, env=environment)
         assert child.returncode == 0, child.stderr
@@ -85,6 +85,29 @@ def test_the_same_batches_lead_to_the_same_weights(ask: Ask, model: str, count: 
 
     order = [epoch.split(protocol.batch) for epoch in theirs.pop("order").split(count)]
     assert sum(len(batches) for batches in order) >= 20
+    network = build(model, 3, 10, 32, seed=3)
+    before = [tensor.clone() for tensor in network.state_dict().values()]
+    train(network, images, labels, protocol, order, lambda shown: shown)
+
+    after = list(network.state_dict().values())
+    assert max((a - b).abs().max() for a, b in zip(after, before, strict=True)) > 1e-2
+    for own, other in zip(after, theirs.values(), strict=True):
+        torch.testing.assert_close(own, other, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("method", ["mtt", "ftd", "tesla", "datm"])
+def test_methods_that_learn_the_rate_train_as_their_own_evaluator_does(method: str, ask: Ask) -> None:
+    """DATM by the softmax of its logits; all at the learned rate that the protocol is given."""
+    count, epochs = 25, 6
+    model = "ConvNetD1" if method == "tesla" else "ConvNetW32"
+    protocol = Protocol(lr=0.0173, epochs=epochs, batch=10)
+    images, hard = noise(count, 3, 32, 32), torch.arange(count) % 10
+    labels = 3 * noise(count, 10) if method == "datm" else hard
+    told = {"model": model, "seed": 3, "lr": protocol.lr, "epochs": epochs, "batch": protocol.batch}
+    theirs = ask("steps", {"images": images, "labels": labels}, method=method, **told)
+
+    order = [epoch.split(protocol.batch) for epoch in theirs.pop("order").split(count)]
+    assert len(order) == epochs + 1
     network = build(model, 3, 10, 32, seed=3)
     before = [tensor.clone() for tensor in network.state_dict().values()]
     train(network, images, labels, protocol, order, lambda shown: shown)

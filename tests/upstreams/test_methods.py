@@ -144,6 +144,8 @@ def _untouched(tree: Path, outcome: Outcome, dataset: sets.Dataset, work: Path) 
         metrics=str(work / "metrics.jsonl"),
         view=str(work / "view.json"),
         snapshot_every=1000,
+        tree=str(tree),
+        test_per_class=1,
     ).write(work / "job.json")
     command = [sys.executable, "-P", "-m", "runner.launcher", str(work / "job.json")]
     subprocess.run(command, cwd=work, check=True, capture_output=True, env=_environment())

@@ -1,0 +1,123 @@
+"""Distilled sets as the upstream scripts save them: torch files that hold images and labels, and little else.
+
+They say nothing of how the images were shown to the network, so that is assumed, and said. No object but tensors and
+numbers is read: a file that holds another is refused.
+"""
+
+from __future__ import annotations
+
+import pickle
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import kornia
+import numpy as np
+import torch
+from torch import Tensor
+
+from runner.data.sets import Dataset
+from runner.distilled import DistilledSet, checked
+from runner.errors import FatalError
+from runner.protocol import UNIFORM, Protocol
+from runner.view import View, Whitening, resized
+
+_CIFAR = ((0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010))
+_IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+_BY_DATASET = {
+    "mnist": ((0.1307,), (0.3081,)),
+    "fashionmnist": ((0.2861,), (0.3530,)),
+    "svhn": ((0.4377, 0.4438, 0.4728), (0.1980, 0.2010, 0.1970)),
+    "cifar10": _CIFAR,
+    "cifar100": ((0.5071, 0.4866, 0.4409), (0.2673, 0.2564, 0.2762)),
+    "tinyimagenet": _IMAGENET,
+}
+"""Means and deviations that the scripts of DC, DSA and DM normalise each dataset with."""
+_LAYOUTS = (
+    "Known: one file with images and labels under `data` (res_*.pt of DC, DSA, DM), and images_*.pt beside labels_*.pt, "
+    "with lr_*.pt if there is one (MTT, FTD, TESLA, DATM; FTD's averages begin with ema_)"
+)
+
+
+def load(path: Path, dataset: Dataset, name: str, *, zca: bool = False) -> tuple[DistilledSet, str]:
+    """The set in `path`, and what was assumed of it. `name` is the dataset's, for its constants.
+
+    With `zca` the images are taken to be whitened by the transform that the training images of `dataset` give.
+    """
+    content = _read(path)
+    if isinstance(content, dict) and isinstance(content.get("data"), list) and content["data"]:
+        images, labels = content["data"][-1]  # the last experiment
+        mean, std = _BY_DATASET.get(name, (None, None))
+        protocol, lr = _protocol_by_name(path), None
+    elif isinstance(content, Tensor) and "images" in path.name:
+        images, labels = content, _read(_beside(path, "labels"))
+        mean, std = _IMAGENET if images.shape[-1] == 64 else _CIFAR
+        rate = _beside(path, "lr")
+        lr = float(_read(rate)) if rate.is_file() else None
+        batch = 128 if labels.is_floating_point() else UNIFORM.batch
+        protocol = replace(UNIFORM, batch=batch, lr=UNIFORM.lr if lr is None else lr)
+    else:
+        raise FatalError(f"{path} is no distilled set of a layout known here. {_LAYOUTS}")
+    view = _view(images, dataset, None if zca else mean, None if zca else std, zca=zca)
+    images, labels = images.detach().float().cpu(), labels.detach().cpu()
+    labels = labels.float() if labels.is_floating_point() else labels.long()
+    try:
+        found = checked(DistilledSet(images, labels, view, protocol, lr))
+    except ValueError as error:
+        raise FatalError(f"{path} is no distilled set of {dataset.name}: {error}") from error
+    return found, _said(found, path)
+
+
+def _read(path: Path) -> Any:
+    """A torch file of tensors, numbers and containers; numpy's numbers are taken as such."""
+    if not path.is_file():
+        raise FatalError(f"{path} does not exist. {_LAYOUTS}")
+    numbers = [np.dtype, *{type(np.dtype(kind)) for kind in ("f4", "f8", "i8")}]
+    scalar: Any = (np.float64(0).__reduce__()[0], "numpy.core.multiarray.scalar")
+    try:
+        with torch.serialization.safe_globals([*numbers, scalar, scalar[0]]):
+            return torch.load(path, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
+        raise FatalError(
+            f"{path} is not a torch file of tensors and numbers alone, so it is not read: "
+            f"{str(error).splitlines()[0] if str(error) else type(error).__name__}"
+        ) from error
+
+
+def _beside(path: Path, what: str) -> Path:
+    """The file of the same step that holds the labels, or the rate."""
+    return path.with_name(path.name.replace("images", what))
+
+
+def _view(images: Tensor, dataset: Dataset, mean: Any, std: Any, *, zca: bool) -> View:
+    channels, size = images.shape[1], images.shape[-1]
+    whitening = None
+    if zca:
+        real = resized(dataset.train.images, channels, size).float() / 255
+        fitted = kornia.enhance.ZCAWhitening(eps=0.1).fit(real)
+        whitening = Whitening(fitted.mean_vector.flatten(), fitted.transform_matrix)
+    return View(
+        dataset=dataset.name,
+        classes=dataset.classes,
+        channels=channels,
+        size=size,
+        mean=mean or (0.0,) * channels,
+        std=std or (1.0,) * channels,
+        whitening=whitening,
+    )
+
+
+def _protocol_by_name(path: Path) -> Protocol:
+    """DC trains for 300 epochs without augmentation, its successors as everybody does."""
+    return replace(UNIFORM, epochs=300, augment="") if path.name.startswith("res_DC_") else UNIFORM
+
+
+def _said(found: DistilledSet, path: Path) -> str:
+    view = found.view
+    shown = "whitened (ZCA, fitted on the training images)" if view.whitening else f"mean {view.mean}, std {view.std}"
+    rate = "as stored" if found.lr is not None else "assumed; change it by --set lr=..."
+    return (
+        f"{path.name}: assumed images of {view.channels}x{view.size}x{view.size}, {shown}; "
+        f"learning rate {found.protocol.lr:g} ({rate}); {found.protocol.epochs} epochs, batch {found.protocol.batch}, "
+        f"augmentation {found.protocol.augment or 'none'}"
+    )
