@@ -7,6 +7,7 @@ numbers is read: a file that holds another is refused.
 from __future__ import annotations
 
 import pickle
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,8 @@ from runner.errors import FatalError
 from runner.protocol import UNIFORM, Protocol
 from runner.view import View, Whitening, resized
 
+_Each = tuple[float, ...] | None
+"""A number a channel; None: nothing was subtracted, or divided by."""
 _CIFAR = ((0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010))
 _IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 _BY_DATASET = {
@@ -34,7 +37,7 @@ _BY_DATASET = {
 }
 """Means and deviations that the scripts of DC, DSA and DM normalise each dataset with."""
 _LAYOUTS = (
-    "Known: one file with images and labels under `data` (res_*.pt of DC, DSA, DM), and images_*.pt beside labels_*.pt, "
+    "Known: one file with images and labels under `data` (res_*.pt of DC, DSA, DM); images_*.pt beside labels_*.pt, "
     "with lr_*.pt if there is one (MTT, FTD, TESLA, DATM; FTD's averages begin with ema_)"
 )
 
@@ -68,14 +71,14 @@ def load(path: Path, dataset: Dataset, name: str, *, zca: bool = False) -> tuple
     return found, _said(found, path)
 
 
-def _read(path: Path) -> Any:
+def _read(path: Path) -> Any:  # noqa: ANN401 - whatever the file holds
     """A torch file of tensors, numbers and containers; numpy's numbers are taken as such."""
     if not path.is_file():
         raise FatalError(f"{path} does not exist. {_LAYOUTS}")
-    numbers = [np.dtype, *{type(np.dtype(kind)) for kind in ("f4", "f8", "i8")}]
-    scalar: Any = (np.float64(0).__reduce__()[0], "numpy.core.multiarray.scalar")
+    scalar: Callable[..., Any] = np.float64(0).__reduce__()[0]  # type: ignore[assignment]
+    kinds: list[Callable[..., Any]] = [np.dtype, *{type(np.dtype(kind)) for kind in ("f4", "f8", "i8")}]
     try:
-        with torch.serialization.safe_globals([*numbers, scalar, scalar[0]]):
+        with torch.serialization.safe_globals([*kinds, scalar, (scalar, "numpy.core.multiarray.scalar")]):
             return torch.load(path, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
         raise FatalError(
@@ -89,7 +92,7 @@ def _beside(path: Path, what: str) -> Path:
     return path.with_name(path.name.replace("images", what))
 
 
-def _view(images: Tensor, dataset: Dataset, mean: Any, std: Any, *, zca: bool) -> View:
+def _view(images: Tensor, dataset: Dataset, mean: _Each, std: _Each, *, zca: bool) -> View:
     channels, size = images.shape[1], images.shape[-1]
     whitening = None
     if zca:

@@ -429,3 +429,117 @@ def test_every_line_of_the_metrics_is_strict_json(rgb: Child) -> None:
     assert text.endswith("\n")
     assert [json.loads(line)["kind"] for line in text.splitlines()] == ["logged", "logged", "step", "end"]
     assert "NaN" not in text.replace('"NaN"', "")
+
+
+ONE_STEP = """
+images = __import__("torch").zeros(1, 3, 8, 8, requires_grad=True)
+optimizer = __import__("torch").optim.SGD([images], lr=1.0)
+images.sum().backward()
+optimizer.step()
+"""
+TINY = (
+    """\
+import json
+import numpy as np
+import torch
+from torchvision import datasets, transforms
+
+usual = transforms.Compose([transforms.ToTensor(), transforms.Normalize([0.5] * 3, [0.25] * 3)])
+train = datasets.ImageFolder("data/train", transform=usual)
+test = datasets.ImageFolder("data/val/images", transform=usual)
+members = np.load("indices/tiny_indices_class.npy", allow_pickle=True)
+found = {
+    "classes": train.classes,
+    "train": [train[i][1] for i in range(len(train))],
+    "test": [test[i][1] for i in range(len(test))],
+    "members": [list(of_class) for of_class in members],
+}
+json.dump(found, open("found.json", "w"))
+"""
+    + ONE_STEP
+)
+
+
+def test_tiny_imagenet_is_served_as_two_folders_with_the_members_of_each_class(launch: Launch) -> None:
+    child = launch("tiny-folder", TINY, slot="Tiny")
+
+    assert child.code == 0, child.said
+    assert child.found["train"] == [2, 0, 1, 1, 0, 2]
+    assert child.found["test"] == [1, 2, 0]
+    assert child.found["members"] == [[1, 4], [2, 3], [0, 5]]
+    assert len(child.found["classes"]) == 3
+
+
+def test_a_script_is_shown_as_many_test_images_of_a_class_as_it_may_see(launch: Launch) -> None:
+    from safetensors.torch import load_file, save_file
+
+    from tests.launcher.conftest import served
+
+    asked = (
+        """\
+import json
+from torchvision import datasets
+test, train = datasets.CIFAR10("nowhere", train=False), datasets.CIFAR10("nowhere", train=True)
+json.dump({"test": test.targets, "train": len(train)}, open("found.json", "w"))
+"""
+        + ONE_STEP
+    )
+    child = launch("few-tests", "", test_per_class=1)
+    many = served(3)
+    many["test_images"], many["test_labels"] = many["train_images"], many["train_labels"]
+    save_file(many, child.folder / "data.safetensors")
+    assert load_file(child.folder / "data.safetensors")["test_labels"].tolist() == [2, 0, 1, 1, 0, 2]
+    (child.folder / "tree" / "script.py").write_text(asked)
+    _, said = child.start().communicate()
+
+    assert child.found == {"test": [2, 0, 1], "train": 6}, said
+
+
+SEEDING = (
+    """\
+import json, random
+import numpy as np
+random.seed(0)
+np.random.seed(0)
+json.dump({"python": random.random(), "numpy": np.random.rand()}, open("found.json", "w"))
+"""
+    + ONE_STEP
+)
+
+
+def test_a_script_that_always_seeds_with_the_same_number_follows_the_runs_seed_all_the_same(launch: Launch) -> None:
+    children = [launch(f"seeding{n}", SEEDING, seed=seed) for n, seed in enumerate((0, 0, 1))]
+
+    first, again, other = [child.found for child in children]
+    assert first == again
+    assert first["python"] != other["python"]
+    assert first["numpy"] != other["numpy"]
+
+
+WHITENING = (
+    """\
+import kornia
+import torch
+from safetensors.torch import save_file
+from torchvision import datasets, transforms
+
+train = datasets.CIFAR10("nowhere", transform=transforms.Compose([transforms.ToTensor()]))
+shown = torch.stack([train[i][0] for i in range(len(train))])
+zca = kornia.enhance.ZCAWhitening(eps=0.1, compute_inv=True)
+zca.fit(shown)
+save_file({"before": shown, "after": zca(shown)}, "found.safetensors")
+"""
+    + ONE_STEP
+)
+
+
+def test_the_transform_that_a_script_whitens_with_is_kept(launch: Launch) -> None:
+    from safetensors.torch import load_file
+
+    child = launch("whitening", WHITENING, whiten=True)
+
+    assert child.code == 0, child.said
+    fitted = load_file(child.work / "view.zca.safetensors")
+    flat = child.tensors["before"].flatten(1)
+    assert ((flat - fitted["mean"]) @ fitted["matrix"]).allclose(child.tensors["after"].flatten(1), atol=1e-5)
+    assert fitted["mean"].allclose(flat.mean(0), atol=1e-6)
