@@ -129,6 +129,17 @@ def test_weight_zero_is_the_untouched_script_bit_for_bit_and_another_weight_is_n
     assert soft == (method == "datm")
 
 
+@pytest.mark.parametrize("method", METHODS)
+def test_the_loss_falls(method: str, short: Short) -> None:
+    longer = ("Iteration=39", "lr_img=1000", "lr_teacher=0.005")
+    outcome = short(method, 0.001, *[word for setting in longer for word in ("--set", setting)])
+
+    lines = map(json.loads, (Path(outcome.json["run"]) / "metrics.jsonl").read_text().splitlines())
+    losses = [line["loss"] for line in lines if line["kind"] == "step"]
+    assert len(losses) == 40
+    assert sum(losses[-10:]) < sum(losses[:10])
+
+
 def test_methods_share_experts_and_their_time_steps_differ(
     short: Short, sdc: Sdc, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
