@@ -486,7 +486,7 @@ json.dump({"test": test.targets, "train": len(train)}, open("found.json", "w"))
     )
     child = launch("few-tests", "", test_per_class=1)
     many = served(3)
-    many["test_images"], many["test_labels"] = many["train_images"], many["train_labels"]
+    many |= {f"test_{part}": many[f"train_{part}"].clone() for part in ("images", "labels")}
     save_file(many, child.folder / "data.safetensors")
     assert load_file(child.folder / "data.safetensors")["test_labels"].tolist() == [2, 0, 1, 1, 0, 2]
     (child.folder / "tree" / "script.py").write_text(asked)

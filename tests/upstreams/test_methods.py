@@ -238,7 +238,7 @@ def test_ctrl_c_keeps_a_snapshot_and_the_same_command_then_completes(archives: P
     assert load_file(folder / "snapshot.safetensors")["images"].isfinite().all()
     assert not (folder / "result.json").exists()
     assert not (folder / "distilled.safetensors").exists()
-    assert f"snapshot of the images is {folder / 'snapshot.safetensors'}" in said.replace("\n", "")
+    assert f"snapshot of the distilled set is {folder / 'snapshot.safetensors'}" in said.replace("\n", "")
     child = start()
     out, said = child.communicate(timeout=200)
     assert child.returncode == 0, said
