@@ -84,10 +84,12 @@ class Experts:
     argv: Callable[[Job], list[str]]
     place: Callable[[Job], str]
     files: Callable[[Job], int]
-    """How many files it will leave there, each of as many experts."""
+    """How many files the distillation is to find there, each of as many experts."""
     passes: int
     """Forward and backward passes a step of training, for an estimate of its time."""
     advice: Mapping[str, str]
+    loop: str = "it"
+    """The variable of the script's loop over experts, where training goes on that was cut short."""
 
 
 @dataclass(frozen=True)
@@ -122,6 +124,8 @@ class Adapter:
     """What the script calls the loss that it logs behind each step; empty if it logs none."""
     average: str = ""
     """The option that is the decay of a moving average of the images, which is then the outcome; empty if none is."""
+    loop: str = "it"
+    """The variable of the script's loop over its iterations, where a run goes on that was cut short."""
 
     def settings(self) -> Mapping[str, Option]:
         """Every option that a recipe or `--set` may give: the script's, and those of the experts."""

@@ -65,11 +65,11 @@ ADVICE = {
 
 
 def _experts_argv(job: Job) -> list[str]:
-    """The buffer scripts' command line. They save when as many experts are trained as a file is to hold."""
+    """The buffer scripts' command line. They save each expert when it is trained, so that no more is lost."""
     fixed: dict[str, Value] = {
         "dataset": job.slot.name,
         "model": job.model,
-        "save_interval": int(job.experts["num_experts"]) // experts_files(job),
+        "save_interval": 1,
         "data_path": "data",
         "buffer_path": ".",
     }

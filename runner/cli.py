@@ -209,7 +209,7 @@ def list_experts(
             t.facts["kind"],
             t.facts["dataset"],
             t.facts["model"],
-            f"{t.facts['settings']['num_experts']} x {t.facts['settings']['train_epochs']}",
+            _number_of(t),
             experts.megabytes(t.bytes),
             str(len(users.get(t.key, []))),
             datetime.fromtimestamp(t.used, UTC).date().isoformat(),
@@ -273,9 +273,15 @@ def delete_experts(
             show.OUT.print(f"{trained.key}: {experts.megabytes(trained.bytes)} freed", soft_wrap=True)
 
 
+def _number_of(trained: Trained) -> str:
+    count, epochs = (trained.facts["settings"][name] for name in ("num_experts", "train_epochs"))
+    return f"{trained.facts['done']} of {count} x {epochs}" if trained.unfinished else f"{count} x {epochs}"
+
+
 def _facts(trained: Trained) -> dict[str, Any]:
     used = datetime.fromtimestamp(trained.used, UTC).isoformat(timespec="seconds")
-    return {**trained.facts, "bytes": trained.bytes, "last_used": used, "folder": str(trained.folder)}
+    state = "unfinished" if trained.unfinished else "complete"
+    return {**trained.facts, "state": state, "bytes": trained.bytes, "last_used": used, "folder": str(trained.folder)}
 
 
 @app.command()

@@ -47,10 +47,13 @@ def evaluate(
     networks: int | None = None,
     on_progress: Progress | None = None,
     device: str | None = None,
+    scored: Sequence[Score] = (),
+    on_score: Callable[[Score], None] | None = None,
 ) -> list[Score]:
     """Score as many networks as asked for (the protocol's number if None), each independent of the others.
 
     Images are float [N,C,S,S] in one view; labels int64 [N] or, to be learned softly, float logits [N,K].
+    Networks whose score is in `scored` are not trained again; `on_score` is told of each other when it is tested.
     """
     _check(images, labels, test_images, test_labels)
     where = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
@@ -64,6 +67,9 @@ def evaluate(
     for number in range(count):
         start = time.perf_counter()
         own = network_seed(seed, model, number)
+        if found := next((score for score in scored if (score.model, score.seed) == (model, own)), None):
+            scores.append(found)
+            continue
         network = build(known(model), images.shape[1], classes, images.shape[2], own).to(where)
         # On the CPU whatever the device, so that every device sees the same order and the same augmentation.
         generator = torch.Generator().manual_seed(_hash(own, "training"))
@@ -73,6 +79,8 @@ def evaluate(
         train(network, images, labels, protocol, order, make(protocol.augment, generator))
         accuracy = tested(network, test_images, test_labels)
         scores.append(Score(model, own, accuracy, time.perf_counter() - start))
+        if on_score:
+            on_score(scores[-1])
     return scores
 
 

@@ -1,16 +1,18 @@
 """Experts: networks trained on real data by an upstream's own script, kept under a key of all that shapes them.
 
-They are complete or absent, trained by one process at a time, and shared by every run that needs them.
+They are trained by one process at a time, shared by every run that needs them, and complete where a run looks for
+them. Training that is cut short leaves those that it has finished beside, and goes on behind them.
 """
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import shutil
-import tempfile
 import time
-from collections.abc import Iterator, Mapping
+import zipfile
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,12 +26,12 @@ from adapters.base import Job
 from adapters.registry import ADAPTERS
 from runner import jobs, networks, patching, paths, process
 from runner.errors import FatalError, unknown
-from runner.files import no_space_is_fatal, write_text
+from runner.files import no_space_is_fatal, replacing, write_text
 from runner.plan import Plan
 from runner.watch import Watch
 
 _RECORD = "experts.json"
-_FREE = 1.05
+_FREE = 1.15
 
 
 @dataclass(frozen=True)
@@ -42,6 +44,8 @@ class Trained:
     bytes: int
     used: float
     """When a run last used them, in seconds since the epoch."""
+    unfinished: bool = False
+    """Whether training was cut short; `facts` then say how many are `done`."""
 
 
 @dataclass(frozen=True)
@@ -60,15 +64,18 @@ def folder(plan: Plan) -> Path:
     return paths.experts() / f"{kind}-{plan.dataset.name}-{plan.settings.model}-{plan.cell.experts}"
 
 
-def ready(plan: Plan, watch: Watch) -> Trained | None:
-    """The experts that a plan needs (None if none): found, or trained now; another process's are waited for."""
+def ready(plan: Plan, watch: Watch, on_resumed: Callable[[int], None] = lambda _: None) -> Trained | None:
+    """The experts that a plan needs (None if none): found, or trained now; another process's are waited for.
+
+    `on_resumed` is told how many were there already, if training goes on.
+    """
     if plan.adapter.experts is None:
         return None
     where = folder(plan)
     where.parent.mkdir(parents=True, exist_ok=True)
     with _alone(where, watch), no_space_is_fatal(where):
         if not (where / _RECORD).is_file():
-            _train(plan, where, watch)
+            _train(plan, where, watch, on_resumed)
         os.utime(where / _RECORD)
         return _read(where)
 
@@ -85,10 +92,8 @@ def estimate(plan: Plan) -> Estimate:
 
 
 def listed() -> list[Trained]:
-    """All complete experts, the last used first. Sweeps away what killed processes left."""
-    root = paths.experts()
-    _sweep(root)
-    found = [_read(path.parent) for path in root.glob(f"*/{_RECORD}")]
+    """All experts, the last used first; those whose training was cut short, too."""
+    found = [_read(path.parent) for path in paths.experts().glob(f"*/{_RECORD}")]
     return sorted(found, key=lambda trained: -trained.used)
 
 
@@ -112,50 +117,99 @@ def delete(key: str) -> Trained:
     if key not in known:
         raise unknown("key of experts", key, sorted(known))
     gone = known[key]
-    with _alone(gone.folder, None):
+    with _alone(paths.experts() / _name(gone.folder), None):
         (gone.folder / _RECORD).unlink()  # first of all: without it they are absent
         shutil.rmtree(gone.folder)
     return gone
 
 
-def _train(plan: Plan, where: Path, watch: Watch) -> None:
+def _train(plan: Plan, where: Path, watch: Watch, on_resumed: Callable[[int], None]) -> None:
     experts, owner = plan.adapter.experts, jobs.owner(plan.adapter)
     if experts is None or owner is None:
         raise ValueError(f"{plan.adapter.method} needs no experts")
     patching.present(owner)
-    expected, began = estimate(plan), time.monotonic()
-    _check_space(expected, where)
-    watch.say(
-        f"training {plan.job.experts['num_experts']} {experts.kind} experts, {plan.job.experts['train_epochs']} epochs "
-        f"each: about {_minutes(expected.seconds)} and {megabytes(expected.bytes)} in {where}"
-    )
+    work, log = _unfinished(where), where.with_name(f"{where.name}.log")
+    process.wait_for_orphan(log, watch)
+    made, kept, count = work / experts.place(plan.job), work / "kept", int(plan.job.experts["num_experts"])
+    grouped = kept / experts.place(plan.job)
+    expected, done = estimate(plan), count if grouped.is_dir() else _finished(made)
+    if done:
+        watch.say(f"going on behind {done} of {count} {experts.kind} experts")
+        on_resumed(done)
+    else:
+        shutil.rmtree(work, ignore_errors=True)
+        _check_space(expected, where)
+        watch.say(
+            f"training {count} {experts.kind} experts, {plan.job.experts['train_epochs']} epochs each: "
+            f"about {_minutes(expected.seconds)} and {megabytes(expected.bytes)} in {where}"
+        )
+    work.mkdir(exist_ok=True)
+    facts: dict[str, Any] = {
+        "key": plan.cell.experts,
+        "kind": experts.kind,
+        "dataset": plan.dataset.name,
+        "data_sha256": plan.dataset.sha256,
+        "model": plan.settings.model,
+        "upstream": owner.upstream.url,
+        "commit": owner.upstream.commit,
+        "script": experts.script,
+        "zca": plan.job.options["zca"],
+        "settings": dict(plan.job.experts),
+        "seconds": process.spent(work / "metrics.jsonl"),
+        "peak_memory_mib": 0,
+    }
+    write_text(work / _RECORD, json.dumps(facts))
     watch.stage(f"training {experts.kind} experts", expected.steps)
-    with tempfile.TemporaryDirectory(prefix=f"{_partial(where)}.", dir=where.parent) as name:
-        work = Path(name)
-        log = where.with_name(f"{where.name}.log")
-        ended = process.launch(jobs.training(plan, work), work, log, watch, experts.advice)
-        place, kept = Path(experts.place(plan.job)), work / "kept"
-        (kept / place).parent.mkdir(parents=True)
-        (work / place).replace(kept / place)
-        if (found := len(list((kept / place).glob("*.pt")))) != experts.files(plan.job):
-            raise FatalError(f"{experts.script} left {found} files, not {experts.files(plan.job)}. What it said: {log}")
-        facts = {
-            "key": plan.cell.experts,
-            "kind": experts.kind,
-            "dataset": plan.dataset.name,
-            "data_sha256": plan.dataset.sha256,
-            "model": plan.settings.model,
-            "upstream": owner.upstream.url,
-            "commit": owner.upstream.commit,
-            "script": experts.script,
-            "zca": plan.job.options["zca"],
-            "settings": dict(plan.job.experts),
-            "seconds": round(time.monotonic() - began, 2),
-            "peak_memory_mib": ended.peak_memory_mib,
-        }
-        write_text(kept / _RECORD, json.dumps(facts, indent=1) + "\n")
-        log.replace(kept / "log.txt")
-        kept.replace(where)
+    if done < count:
+        began, earlier = time.monotonic(), float(facts["seconds"])
+        job = jobs.training(plan, work, jobs.Done(done, done * expected.steps // count, earlier))
+        ended = process.launch(job, work, log, watch, experts.advice)
+        if (found := _finished(made)) != count:
+            raise FatalError(f"{experts.script} left {found} experts, not {count}. What it said: {log}")
+        facts |= {"seconds": round(time.monotonic() - began + earlier, 2), "peak_memory_mib": ended.peak_memory_mib}
+        write_text(work / _RECORD, json.dumps(facts))
+    _group(made, grouped, count, experts.files(plan.job))
+    write_text(kept / _RECORD, json.dumps(facts, indent=1) + "\n")
+    log.replace(kept / "log.txt")
+    kept.replace(where)
+    shutil.rmtree(work)
+
+
+def _finished(folder: Path) -> int:
+    """How many experts are there, a file each, from the first on; a half-written one behind them is taken away."""
+    for number in itertools.count():
+        file = _file(folder, number)
+        if not _is_sound(file):
+            file.unlink(missing_ok=True)
+            return number
+    raise AssertionError
+
+
+def _is_sound(file: Path) -> bool:
+    """Whether what torch.save wrote there is all there: it is a zip file, with a checksum of every part."""
+    try:
+        with zipfile.ZipFile(file) as archive:
+            return archive.testzip() is None
+    except (OSError, zipfile.BadZipFile):
+        return False
+
+
+def _group(made: Path, grouped: Path, count: int, files: int) -> None:
+    """Turn `count` files of one expert into as few as the distillation is to find; again: go on."""
+    size = count // files
+    for number in range(files):
+        singles = [_file(made, n) for n in range(number * size, (number + 1) * size)]
+        if not _file(grouped, number).is_file():
+            trajectories = [one for single in singles for one in torch.load(single, weights_only=True)]
+            with replacing(_file(grouped, number)) as partial:
+                torch.save(trajectories, partial)
+        for single in singles:
+            single.unlink(missing_ok=True)
+
+
+def _file(folder: Path, number: int) -> Path:
+    """Where the buffer scripts save their file of this number, and the distillation scripts look for it."""
+    return folder / f"replay_buffer_{number}.pt"
 
 
 def _check_space(expected: Estimate, where: Path) -> None:
@@ -187,7 +241,9 @@ def _read(where: Path) -> Trained:
     record = where / _RECORD
     facts = json.loads(record.read_text())
     size = sum(file.stat().st_size for file in where.rglob("*") if file.is_file())
-    return Trained(facts["key"], where, facts, size, record.stat().st_mtime)
+    unfinished = _name(where) != where.name
+    facts |= {"done": len(list(where.rglob("replay_buffer_*.pt")))} if unfinished else {}
+    return Trained(facts["key"], where, facts, size, record.stat().st_mtime, unfinished)
 
 
 @contextmanager
@@ -201,30 +257,20 @@ def _alone(where: Path, watch: Watch | None) -> Iterator[None]:
             watch.say(f"another process is at work on {where}; waiting for it")
         lock.acquire()
     try:
-        _remove_partials(where)
         yield
     finally:
         lock.release()
 
 
-def _sweep(root: Path) -> None:
-    """Take away what a killed process left half-made; one that still runs holds its lock."""
-    for name in {path.name.rpartition(".")[0].removeprefix(".") for path in root.glob(".*.partial.*")}:
-        where = root / name.removesuffix(".partial")
-        try:
-            with FileLock(_lock(where), timeout=0):
-                _remove_partials(where)
-        except Timeout:
-            continue
+def _unfinished(where: Path) -> Path:
+    """Where experts are while they are trained."""
+    return where.with_name(f".{where.name}.partial")
 
 
-def _remove_partials(where: Path) -> None:
-    for left in where.parent.glob(f"{_partial(where)}.*"):
-        shutil.rmtree(left)
-
-
-def _partial(where: Path) -> str:
-    return f".{where.name}.partial"
+def _name(folder: Path) -> str:
+    """The name of experts' own folder, given that or the one where they are trained."""
+    name = folder.name
+    return name.removeprefix(".").removesuffix(".partial") if name.startswith(".") else name
 
 
 def _lock(where: Path) -> Path:

@@ -25,6 +25,8 @@ def replacing(path: Path) -> Iterator[Path]:
         with no_space_is_fatal(path):
             yield partial
             partial.chmod(0o666 & ~umask())  # some libraries make their files the owner's alone
+            with partial.open("rb") as written:
+                os.fsync(written)  # a power cut must not leave the name without the content
             partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)

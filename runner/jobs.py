@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors.torch import save_file
@@ -26,7 +28,16 @@ def device() -> str:
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 
-def distillation(plan: Plan, work: Path, folder: Path) -> Job:
+@dataclass(frozen=True)
+class Done:
+    """What earlier processes did of a job: iterations (or experts), their steps, and the seconds that they took."""
+
+    iterations: int = 0
+    steps: int = 0
+    seconds: float = 0.0
+
+
+def distillation(plan: Plan, work: Path, folder: Path, done: Done = Done()) -> Job:
     """The method's own script, in the folder `work`, for a run in `folder`. Writes the files that it reads."""
     adapter, job = plan.adapter, plan.job
     for name, text in adapter.files(job).items():
@@ -49,10 +60,12 @@ def distillation(plan: Plan, work: Path, folder: Path) -> Job:
         average=float(job.options[adapter.average]) if adapter.average else 0.0,
         whiten=bool(job.options.get("zca")),
         test_per_class=SHOWN_TEST_IMAGES,
+        loop=adapter.loop,
+        **_behind(done),
     )
 
 
-def training(plan: Plan, work: Path) -> Job:
+def training(plan: Plan, work: Path, done: Done) -> Job:
     """The script that trains a method's experts, in the folder `work`."""
     experts = plan.adapter.experts
     if experts is None:
@@ -74,12 +87,18 @@ def training(plan: Plan, work: Path) -> Job:
         tree=str(clone),
         makes="networks",
         test_per_class=SHOWN_TEST_IMAGES,
+        loop=experts.loop,
+        **_behind(done),
     )
 
 
 def owner(adapter: Adapter) -> Adapter | None:
     """The method whose clone holds the script that trains this method's experts, if it needs any."""
     return ADAPTERS[adapter.experts.method] if adapter.experts else None
+
+
+def _behind(done: Done) -> dict[str, Any]:
+    return {"done": done.iterations, "steps_done": done.steps, "earlier": done.seconds}
 
 
 def _term(cell: Cell) -> tuple[str, ...]:

@@ -120,6 +120,16 @@ def present(adapter: Adapter) -> None:
             _usable(adapter)
 
 
+def unchanged(adapter: Adapter) -> None:
+    """Refuse to go on with a clone that is not patched any more, or has drifted, since a run began."""
+    with _locked(adapter):
+        if (found := _usable(adapter)).state != "patched":
+            raise FatalError(
+                f"the clone of {adapter.method} was changed while a run used it: {found.path} is {found.state}. "
+                f"What is done is kept. Run: sdc apply {adapter.method}, then the same command again"
+            )
+
+
 def revert(adapter: Adapter) -> Change:
     """Take the patch out again; every file then equals its blob at the pin."""
     patch = checked_patch(adapter.patch)

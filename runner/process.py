@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import shlex
@@ -16,6 +17,7 @@ from typing import Any
 
 from runner import paths
 from runner.errors import FatalError
+from runner.files import write_text
 from runner.launcher.job import DIVERGED, IDLE, Job
 from runner.watch import Watch
 
@@ -41,8 +43,9 @@ def launch(job: Job, work: Path, log: Path, watch: Watch, advice: Mapping[str, s
     """
     replace(job, parent=os.getpid()).write(work / "job.json")
     metrics = Path(job.metrics)
-    metrics.write_text("")
-    with log.open("wb") as output:
+    read = _cut(metrics, job.steps_done)
+    with log.open("ab" if job.done else "wb") as output:
+        fcntl.flock(output, fcntl.LOCK_EX)  # handed on to the child, and kept until that has ended
         output.write(f"$ {shlex.join([Path(job.script).name, *job.argv])}\n".encode())
         output.flush()
         child = subprocess.Popen(  # a group of its own: Ctrl-C reaches it through us, once
@@ -55,7 +58,7 @@ def launch(job: Job, work: Path, log: Path, watch: Watch, advice: Mapping[str, s
             start_new_session=True,
         )
     try:
-        ended = _follow(_lines(metrics, child), log, watch)
+        ended = _follow(_lines(metrics, child, read), log, watch)
     finally:
         _stop(child)
     if child.returncode != 0:
@@ -91,9 +94,44 @@ def _environment(job: Job) -> dict[str, str]:
     return {**os.environ, **ours, **hidden}
 
 
-def _lines(path: Path, child: subprocess.Popen[bytes]) -> Iterator[dict[str, Any] | None]:
-    """The lines that the child appends to `path`, None while there is none, until it has ended and all are read."""
+def wait_for_orphan(log: Path, watch: Watch) -> None:
+    """Wait until no script writes to `log` any more: one whose parent was killed ends at its next step."""
+    if not log.is_file():
+        return
+    with log.open("ab") as output:
+        try:
+            fcntl.flock(output, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            watch.say(f"waiting for the script of an earlier command to end: {log}")
+            fcntl.flock(output, fcntl.LOCK_EX)
+
+
+def spent(metrics: Path) -> float:
+    """The seconds that the last line of a metrics file tells of; 0 if there is none."""
+    return float(json.loads(lines[-1])["seconds"]) if (lines := _whole_lines(metrics)) else 0.0
+
+
+def _whole_lines(path: Path) -> list[str]:
+    """Its lines, but for a last one that a killed process left unfinished."""
+    text = path.read_text() if path.is_file() else ""
+    return text[: text.rfind("\n") + 1].splitlines(keepends=True)
+
+
+def _cut(metrics: Path, steps: int) -> int:
+    """Leave in a metrics file what was written until `steps`, nothing if that is 0; its size is returned."""
+    kept: list[str] = []
+    for line in _whole_lines(metrics) if steps else []:
+        if json.loads(line).get("step", 0) > steps:
+            break
+        kept.append(line)
+    write_text(metrics, "".join(kept))
+    return metrics.stat().st_size
+
+
+def _lines(path: Path, child: subprocess.Popen[bytes], read: int) -> Iterator[dict[str, Any] | None]:
+    """The lines that the child appends to the `read` bytes of `path`, None while there is none, until it has ended."""
     with path.open() as file:
+        file.seek(read)
         while True:
             ended = child.poll() is not None
             while (line := file.readline()).endswith("\n"):
@@ -125,6 +163,11 @@ def _failure(code: int, log: Path, advice: Mapping[str, str]) -> str:
         text += f"\nTraining diverged. {advice.get('diverged', '')}"
     if code == IDLE:
         text += f"\nNo step was ever taken. {advice.get('idle', '')}"
-    if any("out of memory" in line or "MemoryError" in line for line in lines[-_TAIL:]) or code == -signal.SIGKILL:
+    if any(map(out_of_memory, lines[-_TAIL:])) or code == -signal.SIGKILL:
         text += f"\nMemory ran out, it seems. {advice.get('memory', '')}"
     return text
+
+
+def out_of_memory(text: str) -> bool:
+    """Whether an error says that the GPU's or the machine's memory did not suffice."""
+    return any(words in text for words in ("out of memory", "MemoryError", "can't allocate memory"))

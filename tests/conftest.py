@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 
+# What is started from a shell's background ignores Ctrl-C, and so would the commands that tests interrupt.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 # Workers side by side, each with as many threads as there are cores, would wait for each other most of the time.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 

@@ -22,8 +22,10 @@ URL = "https://upstream.invalid/owner/fake"
 SCRIPT = """\
 import argparse
 import os
+import random
 import time
 
+import numpy as np
 import torch
 from torchvision import datasets, transforms
 from helpers import shrink
@@ -42,10 +44,11 @@ torch.manual_seed(int(time.time() * 1000) % 100000)
 device = torch.device("cuda:0")
 images = torch.randn(10 * args.ipc, 3, 32, 32, device=device, requires_grad=True)
 goal = shrink(torch.stack([train[i][0] for i in range(len(train))]).mean(0)).cuda()
-optimizer = torch.optim.SGD([images], lr=args.rate)
+optimizer = torch.optim.SGD([images], lr=args.rate, momentum=0.5)
 print("training begins")
 for step in range(args.steps):
-    loss = ((images - goal) ** 2).mean()
+    jitter = 0.1 * torch.randn(()) * random.gauss(0, 1) * np.random.rand() * (time.time() % 1)
+    loss = ((images - goal - jitter) ** 2).mean()
     optimizer.zero_grad()
     loss.backward()
     optimizer.step()
@@ -53,6 +56,8 @@ for step in range(args.steps):
         time.sleep(0.05)
     if args.end == "error" and step == 2:
         raise ValueError("the fake script was told to fail")
+    if args.end == "memory" and step == 2:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB.")
     if args.end == "nan" and step == 2:
         images.data[:] = float("nan")
     if args.end == "disk" and step == 2:
@@ -62,7 +67,7 @@ HELPERS = "def shrink(image):\n    return image * 0.5\n"
 ADDED = {
     "from helpers import shrink": "from plugins import sdc",
     'parser.add_argument("--end")': "sdc.add_options(parser)",
-    "    loss = ((images - goal) ** 2).mean()": "    loss = sdc.corrected(loss, [images], args, step, args.steps - 1)",
+    "    loss = ((images - goal - jitter) ** 2).mean()": "    loss = sdc.corrected(loss, [images], args, step, args.steps - 1)",
 }
 
 
@@ -138,7 +143,7 @@ def _adapter(pin: str, script: bytes, patch: Path) -> Adapter:
         options={
             "steps": Option(6, "updates of the images"),
             "rate": Option(100.0, "learning rate of the images"),
-            "end": Option("well", "how the run ends", choices=("well", "error", "nan", "slow", "disk")),
+            "end": Option("well", "how the run ends", choices=("well", "error", "nan", "slow", "disk", "memory")),
         },
         recipes={"quick": {"source": "made up", "set": {"model": "ConvNetW32", "networks": 2}}},
         refuse=lambda job: "it takes ipc 1 and 2 only" if job.ipc > 2 else None,
@@ -146,6 +151,7 @@ def _adapter(pin: str, script: bytes, patch: Path) -> Adapter:
         steps=lambda job: int(job.options["steps"]),
         evaluation=lambda job: {"lr": 0.01, "epochs": 3, "augment": ""},
         advice={"diverged": "Lower --set rate=...", "memory": "Lower --ipc"},
+        loop="step",
     )
 
 

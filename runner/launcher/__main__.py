@@ -10,8 +10,10 @@ import signal
 import sys
 from pathlib import Path
 
-from runner.launcher import clock, data, device, layout, memory, recorder, whitening
+from runner.launcher import data, device, layout, memory, recorder, whitening
+from runner.launcher.clock import Clock
 from runner.launcher.job import DIVERGED, IDLE, INTERRUPTED, DivergedError, IdleError, Job
+from runner.launcher.loop import Loop
 from runner.launcher.steps import Steps
 from runner.launcher.tap import Tap
 
@@ -19,9 +21,10 @@ from runner.launcher.tap import Tap
 def main() -> int:
     """Read the job, install the bridges, run the script as `__main__`, save what it made."""
     job = Job.read(Path(sys.argv[1]))
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-    metrics = recorder.Metrics(Path(job.metrics))
-    watched = Tap(job, metrics) if job.makes == "images" else Steps(job, metrics)
+    metrics, clock = recorder.Metrics(Path(job.metrics), job.earlier), Clock(job.seed, Path(job.tree))
+    watched = (Tap if job.makes == "images" else Steps)(job, metrics, clock)
+    signal.signal(signal.SIGINT, lambda *_: _interrupt(watched))
+    loop = {"range": Loop(Path(job.script), job.loop, job.done, watched.before).numbers} if job.loop else {}
     if job.device == "cpu":
         device.install()
     layout.install()
@@ -30,11 +33,11 @@ def main() -> int:
         whitening.install(job.whitening)
     recorder.install(metrics, watched.heard)
     watched.install()
-    clock.seed_everything(job.seed, Path(job.tree))
+    clock.install()
     sys.argv = [job.script, *job.argv]
     sys.path[:0] = [str(Path(job.script).parent), job.tree]
     try:
-        runpy.run_path(job.script, run_name="__main__")
+        runpy.run_path(job.script, init_globals=loop, run_name="__main__")
     except DivergedError as error:
         print(error, file=sys.stderr)  # noqa: T201 - the log is where the parent looks
         return DIVERGED
@@ -51,6 +54,12 @@ def main() -> int:
         return IDLE
     metrics.write("end", {"peak_memory_mib": memory.peak_mib(), "steps": watched.steps})
     return 0
+
+
+def _interrupt(watched: Tap | Steps) -> None:
+    """Stop where the script can go on from, if it will get there; at once if asked again."""
+    if not watched.stop():
+        raise KeyboardInterrupt
 
 
 if __name__ == "__main__":

@@ -38,7 +38,7 @@ class Job:
     output: str
     """Where the final images go."""
     snapshot: str
-    """Where the images go every `snapshot_every` steps, and on an interruption."""
+    """Where the images, and all that going on takes, are kept: at most `snapshot_every` steps are lost."""
     metrics: str
     """A JSON line a step."""
     view: str
@@ -56,6 +56,14 @@ class Job:
     """Whether the script whitens the images (kornia's ZCA): the transform is written beside `view`."""
     test_per_class: int = 0
     """How many test images of each class the script is shown; 0 for all."""
+    loop: str = ""
+    """The variable of the script's loop over its iterations, or over its networks; empty: it cannot be resumed."""
+    done: int = 0
+    """So many iterations, or networks, were done by processes before this one: it goes on behind them."""
+    steps_done: int = 0
+    """As many steps they took."""
+    earlier: float = 0.0
+    """And as many seconds."""
     parent: int = 0
     """The process that this one ends with; 0: the one that started it, as found."""
 

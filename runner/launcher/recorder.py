@@ -13,16 +13,20 @@ from typing import Any
 
 
 class Metrics:
-    """A file of JSON lines, each written whole."""
+    """A file of JSON lines, each written whole; `earlier` seconds were spent by processes before this one."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, earlier: float = 0.0) -> None:
         self._file = path.open("a", buffering=1)
-        self._start = time.monotonic()
+        self._start = time.monotonic() - earlier
+
+    def seconds(self) -> float:
+        """The time spent until now."""
+        return time.monotonic() - self._start
 
     def write(self, kind: str, values: Mapping[str, object]) -> None:
         """Append one line of this kind; a number that JSON does not know is written as null."""
         clean = {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in values.items()}
-        line = clean | {"kind": kind, "seconds": round(time.monotonic() - self._start, 3)}
+        line = clean | {"kind": kind, "seconds": round(self.seconds(), 3)}
         self._file.write(json.dumps(line) + "\n")
 
 

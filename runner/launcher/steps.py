@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch.optim.optimizer import Optimizer, register_optimizer_step_post_hook
 
+from runner.launcher.clock import Clock
 from runner.launcher.job import DivergedError, Job
 from runner.launcher.recorder import Metrics
 
@@ -19,10 +20,10 @@ EVERY = 0.25
 class Steps:
     """Watches one script's networks; the script keeps what it trains itself."""
 
-    def __init__(self, job: Job, metrics: Metrics) -> None:
-        self._job, self._metrics = job, metrics
+    def __init__(self, job: Job, metrics: Metrics, clock: Clock) -> None:
+        self._job, self._metrics, self._clock = job, metrics, clock
         self._looked = time.monotonic()
-        self.steps = 0
+        self.steps = job.steps_done
 
     def install(self) -> None:
         """Start counting steps of SGD (an optimizer around one would count twice)."""
@@ -30,6 +31,14 @@ class Steps:
 
     def heard(self, numbers: Mapping[str, float]) -> None:
         """Nothing that is logged matters."""
+
+    def before(self, network: int) -> None:
+        """Another network begins: it comes out the same whether those before it were trained by this process."""
+        self._clock.part(self._job.seed, network)
+
+    def stop(self) -> bool:
+        """A script keeps a network when it is trained; there is no use in waiting for that."""
+        return False
 
     def interrupted(self) -> None:
         """There is nothing to keep."""

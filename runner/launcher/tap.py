@@ -2,17 +2,21 @@
 
 Every upstream updates its synthetic images with a torch.optim.SGD over a leaf tensor of four dimensions that is no
 nn.Parameter (networks have parameters); a learned rate is such a leaf without dimensions, soft labels one of two.
-torch's own hooks on optimizer steps show them, whatever the script saves itself.
+torch's own hooks on optimizer steps show them, whatever the script saves itself. Snapshots are taken between two
+iterations of the script, and hold all that another process needs to go on from there.
 """
 
 from __future__ import annotations
 
+import json
 import math
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 from torch.optim.optimizer import (
@@ -21,6 +25,7 @@ from torch.optim.optimizer import (
     register_optimizer_step_pre_hook,
 )
 
+from runner.launcher.clock import Clock
 from runner.launcher.job import DivergedError, IdleError, Job
 from runner.launcher.recorder import Metrics
 
@@ -34,19 +39,22 @@ EXPLODED = 100.0
 class Tap:
     """Watches one script's synthetic images, and the rate and soft labels that it learns with them."""
 
-    def __init__(self, job: Job, metrics: Metrics) -> None:
-        self._job, self._metrics = job, metrics
+    def __init__(self, job: Job, metrics: Metrics, clock: Clock) -> None:
+        self._job, self._metrics, self._clock = job, metrics, clock
         self._loss: Tensor | None = None
         self._live: dict[str, Tensor] = {}
+        self._optimizers: dict[str, Optimizer] = {}
         self._average: Tensor | None = None
-        self._pending: tuple[int, dict[str, Tensor]] | None = None
+        self._pending: tuple[int, dict[str, Tensor], dict[str, str]] | None = None
         self._usual = 0.0
         self._first: dict[str, Tensor] = {}
+        self._captured = self._boundary = job.steps_done
+        self._iterating = self._stopping = False
         self.updates = 0
-        self.steps = 0
+        self.steps = job.steps_done
 
     def install(self) -> None:
-        """Start watching: optimizer steps for the tensors, `backward` for the loss where the script logs none."""
+        """Start watching: optimizers for the tensors, `backward` for the loss where the script logs none."""
         register_optimizer_step_pre_hook(self._before_update)
         register_optimizer_step_post_hook(self._after_update)
         real = torch.Tensor.backward
@@ -56,22 +64,48 @@ class Tap:
             real(loss, *arguments, **options)  # type: ignore[no-untyped-call]
 
         torch.Tensor.backward = backward  # type: ignore[method-assign, assignment]
+        built = torch.optim.SGD.__init__
+
+        def init(optimizer: torch.optim.SGD, *arguments: Any, **options: Any) -> None:
+            built(optimizer, *arguments, **options)
+            self._optimizers |= dict.fromkeys(synthetic(optimizer), optimizer)
+
+        torch.optim.SGD.__init__ = init  # type: ignore[method-assign, assignment]
 
     def heard(self, numbers: Mapping[str, float]) -> None:
         """A script that logs its loss has done a step when it does: all tensors are updated then."""
         if self._job.loss in numbers:
             self._step(numbers[self._job.loss])
 
+    def before(self, iteration: int) -> None:
+        """The script has done so many iterations and begins another: the moment to go on from, and to stop at."""
+        if not self._iterating and self._job.done:
+            self._restore()
+        self._iterating = True
+        if self._stopping:
+            self._save(self._job.snapshot, *self._captured_now(iteration))
+            raise KeyboardInterrupt
+        of_iteration, self._boundary = self.steps - self._boundary, self.steps
+        # One more, since a snapshot waits for the loss behind it.
+        if self._is_early() or self.steps + of_iteration + 1 > self._captured + self._job.snapshot_every:
+            self._capture(iteration)
+
+    def stop(self) -> bool:
+        """Whether the script can be let go on to the end of its iteration, to be stopped and kept there."""
+        first = self._iterating and not self._stopping
+        self._stopping = True
+        return first
+
     def interrupted(self) -> None:
-        """Keep what there is."""
-        if self._live:
-            self._save(self._job.snapshot, self.steps, self._tensors())
+        """Keep what there is, unless there is a loop: then what was kept between iterations is better."""
+        if self._live and not self._job.loop:
+            self._save(self._job.snapshot, *self._captured_now(None))
 
     def finished(self) -> None:
         """Keep the outcome."""
         if not self.updates:
             raise IdleError("the script never updated any synthetic images")
-        self._save(self._job.output, self.steps, self._tensors())
+        self._save(self._job.output, self.steps, self._tensors(), {})
 
     def _before_update(self, optimizer: Optimizer, *_: Any) -> None:
         found = synthetic(optimizer)
@@ -97,8 +131,8 @@ class Tap:
         self.steps += 1
         if problem := self._loss_problem(loss):
             raise DivergedError(f"step {self.steps}: {problem}")
-        if self.steps == 1 and self._first:
-            self._pending = 0, self._first
+        if self.steps == 1 and self._first and not self._job.loop:
+            self._pending = 0, self._first, {}
         if self._pending:  # the loss behind it shows that it is sound
             self._save(self._job.snapshot, *self._pending)
             self._pending = None
@@ -106,9 +140,51 @@ class Tap:
             raise DivergedError(f"step {self.steps}: {problem}")
         lr = {"lr": float(self._live["lr"].detach())} if "lr" in self._live else {}
         self._metrics.write("step", {"step": self.steps, "loss": loss, **lr})
-        early = self.steps < self._job.snapshot_every and self.steps.bit_count() == 1  # 1, 2, 4, ...
-        if self._live and (early or self.steps % self._job.snapshot_every == 0):
-            self._pending = self.steps, {name: tensor.clone() for name, tensor in self._tensors().items()}
+        if self._live and not self._job.loop and (self._is_early() or self.steps % self._job.snapshot_every == 0):
+            self._capture(None)
+
+    def _is_early(self) -> bool:
+        """At the start, and behind the first, second, fourth, ... step: what fails early is worth a look, too."""
+        return self.steps < self._job.snapshot_every and self.steps >= 2 * self._captured
+
+    def _capture(self, iteration: int | None) -> None:
+        self._captured = self.steps
+        self._pending = self._captured_now(iteration)
+
+    def _captured_now(self, iteration: int | None) -> tuple[int, dict[str, Tensor], dict[str, str]]:
+        """The distilled set, and, between two iterations, all else that going on takes."""
+        tensors = {name: tensor.clone() for name, tensor in self._tensors().items()}
+        if iteration is None:
+            return self.steps, tensors, {}
+        for name, optimizer in self._optimizers.items():
+            tensor = synthetic(optimizer)[name]
+            tensors |= {name: tensor.detach().clone()} if name not in tensors else {}
+            tensors |= {f"live.{name}": tensor.detach().clone()} if name == "images" and self._job.average else {}
+            if (momentum := optimizer.state[tensor].get("momentum_buffer")) is not None:
+                tensors[f"momentum.{name}"] = momentum.clone()
+        first = float(self._first["lr"]) if "lr" in self._first else None
+        facts = {"iteration": iteration, "updates": self.updates, "usual": self._usual, "first_lr": first}
+        facts["seconds"] = round(self._metrics.seconds(), 3)
+        return self.steps, tensors | self._clock.state(), {name: json.dumps(value) for name, value in facts.items()}
+
+    def _restore(self) -> None:
+        """Put everything where the snapshot has it."""
+        with safe_open(self._job.snapshot, framework="pt") as file:
+            kept = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
+            facts = {name: json.loads(value) for name, value in file.metadata().items()}
+        for name, optimizer in self._optimizers.items():
+            tensor = synthetic(optimizer)[name]
+            with torch.no_grad():
+                tensor.copy_(kept.get(f"live.{name}", kept[name]))
+            if f"momentum.{name}" in kept:
+                optimizer.state[tensor]["momentum_buffer"] = kept[f"momentum.{name}"].to(tensor.device)
+            self._live[name] = tensor
+        if self._job.average:
+            self._average = kept["images"].to(self._live["images"].device)
+        if facts["first_lr"] is not None:
+            self._first["lr"] = torch.tensor(facts["first_lr"])
+        self.updates, self._usual = facts["updates"], facts["usual"]
+        self._clock.restore(kept)
 
     def _loss_problem(self, loss: float | None) -> str | None:
         """Why this loss, of the tensors before their update, leaves no use in going on; or None."""
@@ -136,14 +212,16 @@ class Tap:
     def _tensors(self) -> dict[str, Tensor]:
         """The distilled set as it is now."""
         averaged = {"images": self._average} if self._average is not None else {}
-        return {name: tensor.detach() for name, tensor in {**self._live, **averaged}.items()}
+        return {name: tensor.detach().float() for name, tensor in {**self._live, **averaged}.items()}
 
-    def _save(self, path: str, steps: int, tensors: Mapping[str, Tensor]) -> None:
+    def _save(self, path: str, steps: int, tensors: Mapping[str, Tensor], facts: Mapping[str, str]) -> None:
         """Write tensors and the number of steps they have seen to `path`, whole or not at all."""
         partial = f"{path}.partial"
         try:
-            kept = {name: tensor.float().cpu().contiguous() for name, tensor in tensors.items()}
-            save_file(kept, partial, metadata={"steps": str(steps)})
+            kept = {name: tensor.cpu().contiguous() for name, tensor in tensors.items()}
+            save_file(kept, partial, metadata={"steps": str(steps), **facts})
+            with open(partial, "rb") as written:  # noqa: PTH123 - on the disk before its name is
+                os.fsync(written)
             Path(partial).replace(path)
         finally:
             Path(partial).unlink(missing_ok=True)
