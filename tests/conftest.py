@@ -6,8 +6,6 @@ import json
 import os
 import signal
 
-# What is started from a shell's background ignores Ctrl-C, and so would the commands that tests interrupt.
-signal.signal(signal.SIGINT, signal.default_int_handler)
 # Workers side by side, each with as many threads as there are cores, would wait for each other most of the time.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
@@ -23,6 +21,9 @@ from adapters.registry import ADAPTERS
 from runner import cli, patching, paths
 from runner.errors import FatalError
 from tests import fake
+
+# What is started in a shell's background ignores Ctrl-C, and so would the commands that tests interrupt.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 Sdc = Callable[..., "Outcome"]
 
