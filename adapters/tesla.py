@@ -29,7 +29,8 @@ ADAPTER = Adapter(
     argv=trajectories.argv,
     steps=trajectories.steps,
     evaluation=trajectories.evaluation,
-    advice=trajectories.ADVICE,
+    advice=trajectories.ADVICE
+    | {"memory": "Lower --set batch_syn=... or --ipc, or take a shallower network (--model ConvNetD2)."},
     experts=trajectories.SGD,
     loss="Grand_Loss",
 )

@@ -59,8 +59,7 @@ _FLAGS = {
 ADVICE = {
     "diverged": "Lower the learning rate of the images (--set lr_img=...), that of the learned rate (--set lr_lr=...) "
     "or the weight (--weight).",
-    "memory": "Lower --set batch_syn=..., --set syn_steps=..., --ipc, or take a narrower network "
-    "(--model ConvNetW64, where the method knows it).",
+    "memory": "Lower --set batch_syn=..., --set syn_steps=..., --ipc, or take a narrower network (--model ConvNetW64).",
 }
 
 
@@ -90,7 +89,7 @@ def _place(job: Job) -> str:
 
 _EXPERTS_ADVICE = {
     "diverged": "Lower the experts' learning rate: --set expert_lr=...",
-    "memory": "Lower --set expert_batch=..., or take a narrower network (--model ConvNetW64).",
+    "memory": "Lower --set expert_batch=..., or take a smaller network (--model).",
 }
 SGD = Experts(
     kind="sgd",

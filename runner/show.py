@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Literal
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, Task, TaskID, TextColumn, TimeRemainingColumn
@@ -67,12 +67,16 @@ def bars() -> Iterator[Bars]:
 
 
 def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[str] = ()) -> None:
-    """Print a table under its title, if it has one; the columns named in `right` are numbers."""
+    """Print a table under its title, if it has one; the columns named in `right` are numbers.
+
+    The first column names the row, for the next command: it is never folded.
+    """
     if title:  # the table's own title would be folded to its width
         OUT.print(title, style="bold", soft_wrap=True, markup=False)
     shown = Table()
-    for column in columns:
-        shown.add_column(column, justify="right" if column in right else "left", overflow="fold")
+    for number, column in enumerate(columns):
+        side: Literal["left", "right"] = "right" if column in right else "left"
+        shown.add_column(column, justify=side, overflow="fold", no_wrap=number == 0)
     for row in rows:
         shown.add_row(*row)
     OUT.print(shown)

@@ -204,3 +204,13 @@ def test_ipc_that_the_loops_do_not_know_are_refused_with_those_they_do(method: s
     _, job = jobs(adapter, "quick")[0]
     for ipc in (2, 5, 100):
         assert "ipc 1, 10, 20, 30, 40, 50 only" in (adapter.refuse(replace(job, ipc=ipc)) or "")
+
+
+@every
+def test_what_to_do_without_memory_names_options_and_models_of_the_method(adapter: Adapter) -> None:
+    advice = [adapter.advice["memory"], *([adapter.experts.advice["memory"]] if adapter.experts else [])]
+    for text in advice:
+        options = re.findall(r"--set (\w+)=", text)
+        assert options
+        assert set(options) <= set(adapter.settings())
+        assert set(re.findall(r"--model (\w+)", text)) <= set(adapter.models)

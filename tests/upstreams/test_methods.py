@@ -213,10 +213,13 @@ def test_an_archive_of_ten_classes_of_another_shape_takes_the_slot_of_its_shape(
     assert ADAPTERS["dm"].datasets.get("mnist10k") is None
 
 
-def test_ctrl_c_keeps_a_snapshot_and_the_same_command_then_completes(archives: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("method", ["dsa", "dm"])
+def test_ctrl_c_keeps_a_snapshot_and_the_same_command_then_completes_to_the_same_bits(
+    method: str, sdc: Sdc, archives: Path, tmp_path: Path
+) -> None:
     data, runs = archives / "mnist10k.tar.xz", tmp_path / "runs"
     brief = ("limit_per_class=16", "batch_real=16", "networks=1", "epochs=1", "Iteration=60", "snapshot_every=5")
-    asked = ("run", "dm", "--data", data, "--weight", 1, "--runs", runs, "--json")
+    asked = ("run", method, "--data", data, "--weight", 1, "--runs", runs, "--json")
     command = [Path(sys.executable).with_name("sdc"), *asked]
     words = [str(word) for word in command] + [word for setting in brief for word in ("--set", setting)]
 
@@ -244,3 +247,8 @@ def test_ctrl_c_keeps_a_snapshot_and_the_same_command_then_completes(archives: P
     assert child.returncode == 0, said
     assert json.loads(out)["run"] == str(folder)
     assert not (folder / "snapshot.safetensors").exists()
+    assert json.loads(out)["resumed"][0]["stage"] == "distil"
+    whole = sdc(*asked[:-2], tmp_path / "whole", "--json", *[word for setting in brief for word in ("--set", setting)])
+    assert whole.json["resumed"] == []
+    kept = [Path(run) / "distilled.safetensors" for run in (folder, whole.json["run"])]
+    assert kept[0].read_bytes() == kept[1].read_bytes()
