@@ -152,7 +152,9 @@ def test_experts_are_trained_as_the_settings_say_and_a_match_ends_within_them(ad
         said = pairs(adapter.experts.argv(job))
         count = int(job.experts["num_experts"])
         assert (said["dataset"], said["model"], said["num_experts"]) == (job.slot.name, job.model, str(count)), name
-        assert adapter.experts.files(job) * int(said["save_interval"]) == count
+        assert said["save_interval"] == "1"
+        assert int(job.experts["num_experts"]) % adapter.experts.files(job) == 0
+        assert int(job.experts["num_experts"]) // adapter.experts.files(job) <= 10
         assert said["train_epochs"] == str(job.experts["train_epochs"])
         assert float(said["lr_teacher"]) == job.experts["expert_lr"]
         assert said.get("zca", "0") == str(job.options["zca"])

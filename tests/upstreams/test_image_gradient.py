@@ -56,7 +56,7 @@ def first_step(planned: Plan, work: Path) -> dict[str, Tensor]:
     job = jobs.distillation(planned, work, work)
     driver, out = Path(__file__).with_name("double.py"), work / "found.safetensors"
     process.launch(
-        dataclasses.replace(job, script=str(driver), argv=(job.script, str(out), *job.argv)),
+        dataclasses.replace(job, script=str(driver), argv=(job.script, str(out), *job.argv), loop=""),
         work,
         work / "log.txt",
         Quiet(),

@@ -65,6 +65,20 @@ def short(sdc: Sdc, archives: Path, tmp_path: Path) -> Short:
     return distil
 
 
+@pytest.fixture
+def fresh_cache(shared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
+    """`fresh_cache("name")`: no experts are there any more; the prepared data stay, since those take longest."""
+
+    def take(name: str) -> None:
+        data = shared / "cache" / "data"
+        data.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "data").symlink_to(data)
+        monkeypatch.setenv("SDC_CACHE", str(tmp_path / name))
+
+    return take
+
+
 def tensors(outcome: Outcome) -> dict[str, Tensor]:
     return load_file(Path(outcome.json["run"]) / "distilled.safetensors")
 
@@ -142,9 +156,9 @@ def test_the_loss_falls(method: str, short: Short) -> None:
 
 
 def test_methods_share_experts_and_their_time_steps_differ(
-    short: Short, sdc: Sdc, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    short: Short, sdc: Sdc, tmp_path: Path, fresh_cache: Callable[[str], None]
 ) -> None:
-    monkeypatch.setenv("SDC_CACHE", str(tmp_path / "cache"))
+    fresh_cache("cache")
     high = {"datm": ("--set", "threshold=10")}  # such short experts are matched badly, and no step would be taken
     outcomes = {m: short(m, 0, "--model", "ConvNetD1", *high.get(m, ())) for m in ("mtt", "tesla", "ftd", "datm")}
     listed = sdc("experts", "--runs", tmp_path / "runs", "--json").json["experts"]
@@ -184,9 +198,9 @@ def _start(archives: Path, *more: str) -> subprocess.Popen[str]:
 
 
 def test_two_at_once_train_them_once_and_a_killed_one_leaves_none(
-    archives: Path, sdc: Sdc, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    archives: Path, sdc: Sdc, fresh_cache: Callable[[str], None]
 ) -> None:
-    monkeypatch.setenv("SDC_CACHE", str(tmp_path / "cache"))
+    fresh_cache("cache")
     long = _start(archives, "train_epochs=1000")
     end = time.monotonic() + 200
     while not list(paths.experts().glob(".*.partial/metrics.jsonl")):
@@ -214,11 +228,11 @@ def test_two_at_once_train_them_once_and_a_killed_one_leaves_none(
 
 
 def test_experts_whose_training_is_killed_go_on_to_the_same_bits_and_the_run_says_so(
-    archives: Path, sdc: Sdc, short: Short, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    archives: Path, sdc: Sdc, short: Short, fresh_cache: Callable[[str], None]
 ) -> None:
-    many = ("num_experts=4", "train_epochs=40")
+    many = ("num_experts=4", "train_epochs=20")
     more = [word for setting in many for word in ("--set", setting)]
-    monkeypatch.setenv("SDC_CACHE", str(tmp_path / "cache"))
+    fresh_cache("cache")
     child = _start(archives, *many)
     end = time.monotonic() + 200
     while not list(paths.experts().glob(".*.partial/**/replay_buffer_1.pt")):
@@ -240,11 +254,11 @@ def test_experts_whose_training_is_killed_go_on_to_the_same_bits_and_the_run_say
     assert not list(paths.experts().glob(".*.partial"))
     (file,) = Path(listed["folder"]).rglob("*.pt")
     killed = torch.load(file, weights_only=True)
-    monkeypatch.setenv("SDC_CACHE", str(tmp_path / "another"))
+    fresh_cache("another")
     whole = short("mtt", 0, *more, runs="whole")
     (file,) = paths.experts().rglob("*.pt")
     for trajectory, other in zip(killed, torch.load(file, weights_only=True), strict=True):
-        assert len(trajectory) == 41
+        assert len(trajectory) == 21
         for step, same_step in zip(trajectory, other, strict=True):
             assert all(p.equal(q) for p, q in zip(step, same_step, strict=True))
     assert not killed[0][-1][0].equal(killed[1][-1][0])
@@ -318,7 +332,7 @@ runpy.run_path({str(tree / "distill" / "distill_FTD.py")!r}, run_name="__main__"
     argv = job.argv[: job.argv.index("--sdc_lambda")]
     # The tree stays the clone's, so that only its code reads the run's clock.
     process.launch(
-        dataclasses.replace(job, script=str(work / "watching.py"), tree=str(tree), argv=argv),
+        dataclasses.replace(job, script=str(work / "watching.py"), tree=str(tree), argv=argv, loop=""),
         work,
         work / "log.txt",
         Quiet(),
@@ -388,9 +402,9 @@ def test_a_run_that_diverges_stops_within_a_few_steps_with_advice_and_a_snapshot
 
 
 def test_what_no_method_of_trajectories_can_do_is_refused_before_anything_is_trained(
-    sdc: Sdc, archives: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    sdc: Sdc, archives: Path, tmp_path: Path, fresh_cache: Callable[[str], None]
 ) -> None:
-    monkeypatch.setenv("SDC_CACHE", str(tmp_path / "cache"))
+    fresh_cache("cache")
     late = sdc("run", "mtt", "--weight", 0, "--set", "max_start_epoch=6", "--runs", tmp_path / "runs")
     assert late.code == 1
     assert "max_start_epoch - 1 + expert_epochs" in late.err
