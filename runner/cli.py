@@ -15,8 +15,9 @@ import typer
 
 from adapters.base import Adapter
 from adapters.registry import ADAPTERS
-from runner import patching, paths, show
+from runner import fork, patching, paths, proof, show
 from runner.errors import FatalError, unknown
+from runner.files import write_text
 from runner.methods import find
 
 if TYPE_CHECKING:
@@ -30,13 +31,16 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 
-Methods = Annotated[list[str] | None, typer.Argument(help="dc, dsa, dm, mtt, ftd, tesla, datm", metavar="METHOD...")]
+_NAMES = ", ".join(ADAPTERS)
+Methods = Annotated[list[str] | None, typer.Argument(help=_NAMES, metavar="METHOD...")]
 All = Annotated[bool, typer.Option("--all", help="Every method.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")]
 Dataset = Annotated[
     str | None,
     typer.Option(help="mnist, fashionmnist, svhn, cifar10, cifar100, tinyimagenet, digits; or a name for --data."),
 ]
+To = Annotated[Path | None, typer.Option("--to", metavar="DIR", help="Your own clone or fork, instead of ours.")]
+Uncommitted = Annotated[bool, typer.Option("--uncommitted", help="With --to: also where its script is not committed.")]
 Data = Annotated[Path | None, typer.Option(help="A folder or archive of train/<class>/*, test/<class>/*.")]
 
 
@@ -79,21 +83,47 @@ def list_methods(*, as_json: Json = False) -> None:
 
 
 @app.command()
-def apply(methods: Methods = None, *, every: All = False, as_json: Json = False) -> None:
-    """Clone, pin and patch upstreams; again: no change. Prints the change made."""
-    _change(methods, every, as_json, patching.apply)
+def apply(
+    methods: Methods = None,
+    *,
+    every: All = False,
+    to: To = None,
+    uncommitted: Uncommitted = False,
+    vendor: Annotated[bool, typer.Option("--vendor", help="Put a copy of the plugin beside the script, too.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Clone, pin and patch upstreams, or patch your own clone or fork; again: no change. Prints the change made."""
+    if to:
+        _change(
+            _for_one(methods, every), as_json, lambda a: fork.apply(a, to, uncommitted=uncommitted, vendored=vendor)
+        )
+    else:
+        _change(_chosen(methods, every), as_json, lambda adapter: patching.apply(adapter, vendored=vendor))
 
 
 @app.command()
-def revert(methods: Methods = None, *, every: All = False, as_json: Json = False) -> None:
-    """Take the patch out again: every file then equals the pin's."""
-    _change(methods, every, as_json, patching.revert)
+def revert(
+    methods: Methods = None,
+    *,
+    every: All = False,
+    to: To = None,
+    uncommitted: Uncommitted = False,
+    as_json: Json = False,
+) -> None:
+    """Take the patch out again: every file then equals the pin's, or what your own clone or fork had."""
+    if to:
+        _change(_for_one(methods, every), as_json, lambda adapter: fork.revert(adapter, to, uncommitted=uncommitted))
+    else:
+        _change(_chosen(methods, every), as_json, patching.revert)
 
 
 @app.command()
-def status(*, as_json: Json = False) -> None:
+def status(methods: Methods = None, *, to: To = None, as_json: Json = False) -> None:
     """What each clone is: absent, pristine, patched or drifted. Exit 1 if anything drifted."""
-    found = [patching.status(adapter) for adapter in ADAPTERS.values()]
+    if to:
+        found = [fork.status(adapter, to) for adapter in _for_one(methods, every=False)]
+    else:
+        found = [patching.status(find(method)) for method in methods or ADAPTERS]
     if as_json:
         _print_json(
             {
@@ -104,6 +134,9 @@ def status(*, as_json: Json = False) -> None:
                         "commit": s.commit,
                         "upstream": s.upstream,
                         "problems": list(s.problems),
+                        "path": str(s.path),
+                        "vendored": s.vendored,
+                        "edited": s.edited,
                     }
                     for s in found
                 ]
@@ -113,7 +146,7 @@ def status(*, as_json: Json = False) -> None:
         show.table(
             "",
             ("method", "state", "commit", "upstream"),
-            [[s.method, s.state, s.commit[:8], _address(s.upstream)] for s in found],
+            [[s.method, _state(s), s.commit[:8], _address(s.upstream)] for s in found],
         )
         for s in found:
             for problem in s.problems:
@@ -123,38 +156,46 @@ def status(*, as_json: Json = False) -> None:
 
 
 @app.command()
-def verify(methods: Methods = None, *, every: All = False, as_json: Json = False) -> None:
-    """Prove that the patch is all that changed: files, lines added and removed, hashes. Exit 1 if a claim fails."""
-    proofs = [patching.verify(adapter) for adapter in _chosen(methods, every)]
-    ok = all(proof.ok for proof in proofs)
+def verify(
+    methods: Methods = None,
+    *,
+    every: All = False,
+    to: To = None,
+    behaviour: Annotated[
+        bool, typer.Option("--behaviour", help="Run each script with and without its patch, and compare the bits.")
+    ] = False,
+    dataset: Dataset = None,
+    data: Data = None,
+    report: Annotated[
+        Path | None, typer.Option(metavar="FILE.md", help="Write the proof as Markdown, too.", dir_okay=False)
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Prove that the patch is all that changed: files, lines, hashes, behaviour. Exit 1 if a claim fails."""
+    if (dataset or data) and not behaviour:
+        raise typer.BadParameter("--dataset and --data are for --behaviour")
+    chosen = _for_one(methods, every) if to else _chosen(methods, every)
+    proofs = [fork.verify(adapter, to) if to else patching.verify(adapter) for adapter in chosen]
+    seen = ""
+    if behaviour:
+        from runner import behaviour as scripts
+
+        with show.bars() as watch:
+            proofs, seen = scripts.added_to(proofs, to, dataset, data, watch)
+    if report:
+        command = " ".join(["sdc verify", *(a.method for a in chosen), *(["--behaviour"] if behaviour else [])])
+        write_text(report, proof.report(proofs, ADAPTERS, command, seen))
     if as_json:
-        _print_json({"ok": ok, "methods": [asdict(proof) | {"ok": proof.ok} for proof in proofs]})
+        _print_json(proof.as_json(proofs))
     else:
-        rows = [
-            [
-                p.method,
-                " ".join(p.files),
-                str(p.added),
-                str(p.removed),
-                p.before[:8],
-                p.after[:8],
-                p.patch_sha256[:8],
-                "ok" if p.ok else "FAILED",
-            ]
-            for p in proofs
-        ]
-        columns = ("method", "files", "added", "removed", "before", "after", "patch", "")
-        show.table("", columns, rows, right=("added", "removed"))
-        for proof in proofs:
-            for failure in proof.failures:
-                show.ERR.print(f"{proof.method}: {failure}")
-    if not ok:
+        show.proofs(proofs)
+    if not all(each.ok for each in proofs):
         raise typer.Exit(1)
 
 
 @app.command()
 def run(
-    method: Annotated[str, typer.Argument(help="dc, dsa, dm, mtt, ftd, tesla, datm")],
+    method: Annotated[str, typer.Argument(help=_NAMES)],
     *,
     weight: Annotated[float, typer.Option(help="Weight of the SDC term; 0 is the original method.")],
     dataset: Dataset = None,
@@ -358,19 +399,31 @@ def _address(url: str) -> str:
     return url.removeprefix("https://").removeprefix("github.com/")
 
 
-def _change(methods: list[str] | None, every: bool, as_json: bool, act: Callable[..., patching.Change]) -> None:
+def _change(chosen: list[Adapter], as_json: bool, act: Callable[[Adapter], patching.Change]) -> None:
     changes = []
-    for adapter in _chosen(methods, every):
+    for adapter in chosen:
         changes.append(change := act(adapter))
         if not as_json:
             what = (
                 f"{change.before} -> {change.after}" if change.before != change.after else f"{change.after}, no change"
             )
-            show.OUT.print(f"{change.method}: {what}")
+            show.OUT.print(f"{change.method}: {what}{', with a copy of the plugin' if change.vendored else ''}")
             if change.diff:
                 show.OUT.print(change.diff, markup=False, soft_wrap=True)
     if as_json:
         _print_json({"methods": [asdict(change) for change in changes]})
+
+
+def _state(status: patching.Status) -> str:
+    more = [word for word, true in (("edited", status.edited), ("vendored", status.vendored)) if true]
+    return ", ".join([status.state, *more])
+
+
+def _for_one(methods: list[str] | None, every: bool) -> list[Adapter]:
+    """The methods of one folder of the user's own."""
+    if every or not methods:
+        raise typer.BadParameter("name the methods whose scripts the folder of --to has")
+    return _chosen(methods, every)
 
 
 def _chosen(methods: list[str] | None, every: bool) -> list[Adapter]:

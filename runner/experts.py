@@ -57,21 +57,23 @@ class Estimate:
     seconds: float
 
 
-def folder(plan: Plan) -> Path:
-    """Where the experts of a plan are, or will be."""
+def folder(plan: Plan, root: Path | None = None) -> Path:
+    """Where the experts of a plan are, or will be: below `root`, the cache if not given."""
     experts = plan.adapter.experts
     kind = experts.kind if experts else "none"
-    return paths.experts() / f"{kind}-{plan.dataset.name}-{plan.settings.model}-{plan.cell.experts}"
+    return (root or paths.experts()) / f"{kind}-{plan.dataset.name}-{plan.settings.model}-{plan.cell.experts}"
 
 
-def ready(plan: Plan, watch: Watch, on_resumed: Callable[[int], None] = lambda _: None) -> Trained | None:
+def ready(
+    plan: Plan, watch: Watch, on_resumed: Callable[[int], None] = lambda _: None, root: Path | None = None
+) -> Trained | None:
     """The experts that a plan needs (None if none): found, or trained now; another process's are waited for.
 
     `on_resumed` is told how many were there already, if training goes on.
     """
     if plan.adapter.experts is None:
         return None
-    where = folder(plan)
+    where = folder(plan, root)
     where.parent.mkdir(parents=True, exist_ok=True)
     with _alone(where, watch), no_space_is_fatal(where):
         if not (where / _RECORD).is_file():

@@ -12,10 +12,11 @@ from typing import Literal
 from filelock import FileLock
 
 from adapters.base import Adapter, Patch
-from runner import paths
+from runner import additive, paths, vendor
 from runner.errors import FatalError
 from runner.files import sha256
 from runner.git import Clone, GitError, blob_hash, clone
+from runner.proof import Proof, breaches
 
 State = Literal["absent", "pristine", "patched", "drifted"]
 
@@ -30,25 +31,10 @@ class Status:
     upstream: str
     path: Path
     problems: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class Proof:
-    """What a patch changes, counted from the files: lines added and removed a file, and the claims that do not hold."""
-
-    method: str
-    files: tuple[str, ...]
-    added: int
-    removed: int
-    patch_sha256: str
-    before: str
-    after: str
-    failures: tuple[str, ...]
-
-    @property
-    def ok(self) -> bool:
-        """Whether every claim holds."""
-        return not self.failures
+    vendored: bool = False
+    """Whether a copy of the plugin lies beside the script."""
+    edited: bool = False
+    """Whether a script of the user's own has other changes, too."""
 
 
 @dataclass(frozen=True)
@@ -59,6 +45,8 @@ class Change:
     before: State
     after: State
     diff: str
+    vendored: bool = False
+    """Whether a copy of the plugin lies beside the script now."""
 
 
 def clone_path(adapter: Adapter) -> Path:
@@ -76,7 +64,8 @@ def status(adapter: Adapter) -> Status:
     path, pin = clone_path(adapter), adapter.upstream.commit
 
     def found(state: State, *problems: str) -> Status:
-        return Status(adapter.method, state, pin, adapter.upstream.url, path, problems)
+        vendored = vendor.state(script_path(adapter).parent) == "ours"
+        return Status(adapter.method, state, pin, adapter.upstream.url, path, problems, vendored)
 
     if not path.exists():
         return found("absent")
@@ -87,20 +76,28 @@ def status(adapter: Adapter) -> Status:
         return found("drifted", f"{path} is no usable git repository: {error}")
     if head != pin:
         return found("drifted", f"{path}: at commit {head}, expected {pin}")
-    wanted = {name: blob for name, blob in tree.items() if _selected(name, adapter.upstream.files)}
+    wanted = {name: blob for name, blob in tree.items() if selected(name, adapter.upstream.files)}
     script, problems = adapter.patch.script, []
     for name, blob in wanted.items():
         allowed = {blob, adapter.patch.after} if name == script else {blob}
         if (actual := _hash(path / name)) not in allowed:
             problems.append(f"{path / name}: expected {' or '.join(sorted(allowed))}, found {actual}")
-    problems += [f"{path / name}: a Python file that the pin does not have" for name in _strangers(path, tree)]
+    copies = {(Path(script).parent / name).as_posix(): content for name, content in vendor.copies().items()}
+    problems += [
+        f"{path / name}: a Python file that the pin does not have"
+        for name in _strangers(path, tree)
+        if (path / name).read_bytes() != copies.get(name)
+    ]
     if problems or wanted.get(script) != adapter.patch.before:
         return found("drifted", *(problems or [f"{path}: the pin's {script} is not {adapter.patch.before}"]))
     return found("patched" if _hash(path / script) == adapter.patch.after else "pristine")
 
 
-def apply(adapter: Adapter) -> Change:
-    """Clone and pin the upstream if it is absent, and patch its script if it is pristine. Again: no change."""
+def apply(adapter: Adapter, *, vendored: bool = False) -> Change:
+    """Clone and pin the upstream if it is absent, and patch its script if it is pristine. Again: no change.
+
+    With `vendored` a copy of the plugin is put beside the script.
+    """
     patch = checked_patch(adapter.patch)
     with _locked(adapter):
         before = _usable(adapter)
@@ -109,7 +106,10 @@ def apply(adapter: Adapter) -> Change:
             _usable(adapter)
         if before.state != "patched":
             _change(adapter, patch, "patched")
-        return Change(adapter.method, before.state, "patched", "" if before.state == "patched" else _body(patch, "+"))
+        if vendored:
+            vendor.put(script_path(adapter).parent)
+        diff = "" if before.state == "patched" else body(adapter.patch, "+")
+        return Change(adapter.method, before.state, "patched", diff, before.vendored or vendored)
 
 
 def present(adapter: Adapter) -> None:
@@ -131,14 +131,16 @@ def unchanged(adapter: Adapter) -> None:
 
 
 def revert(adapter: Adapter) -> Change:
-    """Take the patch out again; every file then equals its blob at the pin."""
+    """Take the patch out again, and the plugin's copy; every file then equals its blob at the pin."""
     patch = checked_patch(adapter.patch)
     with _locked(adapter):
         before = _usable(adapter)
+        after, diff = before.state, ""
         if before.state == "patched":
             _change(adapter, patch, "pristine", reverse=True)
-            return Change(adapter.method, "patched", "pristine", _body(patch, "-"))
-        return Change(adapter.method, before.state, before.state, "")
+            after, diff = "pristine", body(adapter.patch, "-")
+        vendor.take(script_path(adapter).parent)
+        return Change(adapter.method, before.state, after, diff)
 
 
 def verify(adapter: Adapter) -> Proof:
@@ -151,13 +153,42 @@ def verify(adapter: Adapter) -> Proof:
     if (actual := sha256(path)) != patch.sha256:
         failures.append(_changed_patch(path, patch.sha256, actual))
     files: tuple[str, ...] = ()
-    added = removed = 0
+    added = removed = total = 0
+    functions: tuple[str, ...] = ()
     if found.state == "patched":
-        numbers = [line.split("\t") for line in Clone(found.path).git("diff", "--numstat", "HEAD").splitlines()]
+        counted = Clone(found.path).git("diff", "--no-ext-diff", "--no-textconv", "--numstat", "HEAD")
+        numbers = [line.split("\t") for line in counted.splitlines()]
         files = tuple(name for _, _, name in numbers)
         added, removed = sum(int(n) for n, _, _ in numbers), sum(int(n) for _, n, _ in numbers)
-        failures += _breaches(files, added, removed)
-    return Proof(adapter.method, files, added, removed, actual, patch.before, patch.after, tuple(failures))
+        script = script_path(adapter).read_bytes()
+        total, functions = additive.count(script), additive.functions(script, added_lines(patch))
+        failures += breaches(files, added, removed)
+    return Proof(
+        method=adapter.method,
+        files=files,
+        added=added,
+        removed=removed,
+        total=total,
+        functions=functions,
+        patch_sha256=actual,
+        before=patch.before,
+        after=patch.after,
+        vendored=found.vendored,
+        failures=tuple(failures),
+    )
+
+
+def pinned_script(adapter: Adapter) -> bytes:
+    """The script as the pin has it, whatever was done to the clone's files. The clone must be there."""
+    content = Clone(clone_path(adapter)).blob(adapter.patch.before)
+    if (actual := blob_hash(content)) != adapter.patch.before:
+        raise FatalError(f"{clone_path(adapter)}: git gives blob {actual} for {adapter.patch.before}")
+    return content
+
+
+def added_lines(patch: Patch) -> tuple[additive.Line, ...]:
+    """The lines that a patch adds."""
+    return additive.read((paths.PATCHES / patch.file).read_bytes())
 
 
 def checked_patch(patch: Patch) -> Path:
@@ -175,16 +206,6 @@ def _changed_patch(path: Path, expected: str, actual: str) -> str:
         f"{path} was changed: expected sha256 {expected}, found {actual}. "
         f"Restore it: git -C {path.parent} checkout -- {path.name}"
     )
-
-
-def _breaches(files: tuple[str, ...], added: int, removed: int) -> Iterator[str]:
-    """The rules every patch keeps: one file, nothing removed, at most six lines added."""
-    if len(files) != 1:
-        yield f"the patch touches {len(files)} files, not one: {', '.join(files) or 'none'}"
-    if removed:
-        yield f"the patch removes {removed} lines"
-    if not 0 < added <= 6:
-        yield f"the patch adds {added} lines, not 1 to 6"
 
 
 def _usable(adapter: Adapter) -> Status:
@@ -213,15 +234,14 @@ def _change(adapter: Adapter, patch: Path, wanted: State, *, reverse: bool = Fal
         raise FatalError(f"{patch} would leave {script} {outcome}, not {wanted}; it was put back as it was")
 
 
-def _body(patch: Path, sign: str) -> str:
+def body(patch: Patch, sign: str) -> str:
     """The lines a patch adds, each behind `sign`, under the script's name."""
-    lines = patch.read_text(encoding="utf-8").splitlines()
-    name = next(line for line in lines if line.startswith("+++ b/")).removeprefix("+++ b/")
-    added = [line[1:] for line in lines if line.startswith("+") and not line.startswith("+++")]
-    return "\n".join([name, *(f"{sign} {line.strip()}" for line in added)])
+    added = (line.text.decode().strip() for line in added_lines(patch))
+    return "\n".join([patch.script, *(f"{sign} {line}" for line in added)])
 
 
-def _selected(name: str, patterns: tuple[str, ...]) -> bool:
+def selected(name: str, patterns: tuple[str, ...]) -> bool:
+    """Whether a file is one that an upstream's sparse-checkout patterns name."""
     return any(fnmatch(name if "/" in pattern else Path(name).name, pattern) for pattern in patterns)
 
 

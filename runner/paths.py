@@ -7,6 +7,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 PATCHES = ROOT / "patches"
+PLUGINS = ROOT / "plugins"
 
 
 def cache() -> Path:

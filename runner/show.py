@@ -12,6 +12,8 @@ from rich.progress import ProgressColumn as Column
 from rich.table import Table
 from rich.text import Text
 
+from runner.proof import Proof, problems
+
 OUT = Console(highlight=False)
 ERR = Console(stderr=True, highlight=False)
 
@@ -92,3 +94,25 @@ def scores(result: Mapping[str, Any], title: str) -> None:
     rows = [[model, percent(s["mean"]), percent(s["std"]), str(s["n"])] for model, s in result["by_model"].items()]
     numbers = ("mean %", "std %", "n")
     table(title, ("model", *numbers), rows, right=numbers)
+
+
+def proofs(found: Sequence[Proof]) -> None:
+    """What was proved of each method, a row of two lines each, and what does not hold on stderr."""
+    claimed = list(dict.fromkeys(claim.name for proof in found for claim in proof.claims))
+    rows = [
+        [
+            p.method,
+            f"{' '.join(p.files)}\n{', '.join(p.functions)}",
+            f"+{p.added} -{p.removed}\nof {p.total}",
+            f"{100 * p.share:.2f} %",
+            f"{p.before[:8]}\n{p.after[:8]}",
+            *(next((claim.outcome for claim in p.claims if claim.name == name), "") for name in claimed),
+            *([] if claimed else [p.patch_sha256[:8], "ok" if p.ok else "FAILED"]),
+        ]
+        for p in found
+    ]
+    columns = ("method", "script\nlines in", "lines", "share", "before\nafter", *(claimed or ["patch", ""]))
+    table("", columns, rows)
+    for proof in found:
+        for problem in problems(proof):
+            ERR.print(f"{proof.method}: {problem}", markup=False, soft_wrap=True)

@@ -10,7 +10,7 @@ import signal
 import sys
 from pathlib import Path
 
-from runner.launcher import data, device, layout, memory, recorder, whitening
+from runner.launcher import data, device, layout, memory, options, recorder, whitening
 from runner.launcher.clock import Clock
 from runner.launcher.job import DIVERGED, IDLE, INTERRUPTED, DivergedError, IdleError, Job
 from runner.launcher.loop import Loop
@@ -31,6 +31,8 @@ def main() -> int:
     data.install(job)
     if job.whiten:
         whitening.install(job.whitening)
+    if job.options:
+        options.install(Path(job.options))
     recorder.install(metrics, watched.heard)
     watched.install()
     clock.install()

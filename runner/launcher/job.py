@@ -64,6 +64,8 @@ class Job:
     """As many steps they took."""
     earlier: float = 0.0
     """And as many seconds."""
+    options: str = ""
+    """Where the options that the script takes are written; empty: nowhere."""
     parent: int = 0
     """The process that this one ends with; 0: the one that started it, as found."""
 
