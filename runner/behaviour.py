@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -152,17 +152,16 @@ def _options(original: _Outcome, without: _Outcome) -> Claim:
     """The patched script takes the old options and ours."""
     if original.options is None or without.options is None:
         return Claim(NAMES[2], "unchecked", "the script read no command line by argparse")
-    known = [fact for fact in original.options if fact in without.options]
-    more = [fact for fact in without.options if fact not in original.options]
-    if len(known) < len(original.options):
-        gone = [name for fact in original.options if fact not in known for name in fact["names"] or [fact["dest"]]]
+    gone = _names(fact for fact in original.options if fact not in without.options)
+    more = _names(fact for fact in without.options if fact not in original.options)
+    if gone:
         return Claim(NAMES[2], "fails", f"gone, or not what they were: {' '.join(gone)}")
-    names = sorted(name for fact in more for name in fact["names"] or [fact["dest"]])
-    return Claim(
-        NAMES[2],
-        "holds" if names == sorted(OURS) else "fails",
-        f"the {len(known)} of the untouched script and {' '.join(names) or 'none more'}",
-    )
+    seen = f"the {len(original.options)} of the untouched script and {' '.join(more) or 'none more'}"
+    return Claim(NAMES[2], "holds" if more == sorted(OURS) else "fails", seen)
+
+
+def _names(facts: Iterable[dict[str, Any]]) -> list[str]:
+    return sorted(name for fact in facts for name in fact["names"] or [fact["dest"]])
 
 
 def _equal(tensor: Tensor, other: Tensor | None) -> bool:
