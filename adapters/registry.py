@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from adapters import datm, dc, dm, dsa, ftd, mtt, tesla
+from adapters import datm, dc, dm, dsa, dsac, ftd, mtt, tesla
 from adapters.base import Adapter
 
 ADAPTERS: dict[str, Adapter] = {
     "dc": dc.ADAPTER,
     "dm": dm.ADAPTER,
     "dsa": dsa.ADAPTER,
+    "dsac": dsac.ADAPTER,
     "mtt": mtt.ADAPTER,
     "ftd": ftd.ADAPTER,
     "tesla": tesla.ADAPTER,

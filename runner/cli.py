@@ -21,6 +21,7 @@ from runner.files import write_text
 from runner.methods import find
 
 if TYPE_CHECKING:
+    from runner.authoring import Authored
     from runner.experts import Trained
 
 app = typer.Typer(
@@ -222,6 +223,77 @@ def run(
     else:
         show.scores(result, f"{method} on {result['dataset']}, ipc {ipc}, weight {weight:g}, seed {seed}")
         show.OUT.print(result["run"], soft_wrap=True)
+
+
+patch_app = typer.Typer(help="Patches of your own making: see docs/adding-a-method.md.", no_args_is_help=True)
+app.add_typer(patch_app, name="patch")
+
+
+@patch_app.command("new")
+def new_patch(
+    name: Annotated[str, typer.Argument(help="What the method is to be called.")],
+    *,
+    upstream: Annotated[str, typer.Option(help="The https address of its public repository.")],
+    commit: Annotated[str, typer.Option(help="The full hash of the commit to pin.")],
+    script: Annotated[str, typer.Option(help="The script that distils, by its path there.")],
+    as_json: Json = False,
+) -> None:
+    """Clone an upstream; called again, turn your edits there into a patch, an adapter and recipes."""
+    from runner import authoring
+
+    _authored(authoring.new(name, upstream, commit, script), as_json)
+
+
+@patch_app.command("refresh")
+def refresh_patch(
+    name: Annotated[str, typer.Argument(help="A method.")],
+    *,
+    as_json: Json = False,
+) -> None:
+    """Make a method's patch anew from your edits in its clone."""
+    from runner import authoring
+
+    _authored(authoring.refresh(name), as_json)
+
+
+def _authored(made: Authored, as_json: bool) -> None:
+    if as_json:
+        _print_json(asdict(made) | {"script": str(made.script), "files": [str(file) for file in made.files]})
+        return
+    show.OUT.print(f"{made.method}: {made.script}", soft_wrap=True, markup=False)
+    for line in (*(f"+ {text}" for text in made.lines), *(f"wrote {file}" for file in made.files), made.after):
+        show.OUT.print(line, soft_wrap=True, markup=False)
+
+
+upstream_app = typer.Typer(help="The upstreams as they are today.", no_args_is_help=True)
+app.add_typer(upstream_app, name="upstream")
+
+
+@upstream_app.callback()
+def _upstream() -> None:
+    """Keep `check` a word of its own."""
+
+
+@upstream_app.command("check")
+def check_upstream(
+    methods: Methods = None,
+    *,
+    every: All = False,
+    ref: Annotated[str, typer.Option(help="A branch, a tag or a commit of the upstream.")] = "HEAD",
+    as_json: Json = False,
+) -> None:
+    """Would the patch still apply to a newer commit? Says where; moves no pin. Exit 1 if it would not."""
+    from runner import newer
+
+    found = [newer.check(adapter, ref) for adapter in _chosen(methods, every)]
+    if as_json:
+        _print_json({"ok": all(check.ok for check in found), "methods": [asdict(c) | {"ok": c.ok} for c in found]})
+    else:
+        for check in found:
+            at = "the pin" if check.commit == check.pin else f"{check.commit[:8]} ({ref}; the pin is {check.pin[:8]})"
+            show.OUT.print(f"{check.method} at {at}: {check.said()}", soft_wrap=True, markup=False)
+    if not all(check.ok for check in found):
+        raise typer.Exit(1)
 
 
 experts_app = typer.Typer(help="Experts: networks trained on real data, shared by all runs that match them.")

@@ -118,6 +118,8 @@ def checked(distilled: DistilledSet) -> DistilledSet:
     classes, expected = len(view.classes), (view.channels, view.size, view.size)
     if images.dtype != torch.float32 or tuple(images.shape[1:]) != expected:
         raise ValueError(f"images are {images.dtype} {list(images.shape)}, expected float32 [N, {expected}]")
+    if not len(images):
+        raise ValueError("it has no images")
     hard = labels.dtype == torch.int64 and labels.shape == images.shape[:1]
     soft = labels.dtype == torch.float32 and labels.shape == (len(images), classes)
     if not (hard or soft) or (hard and not bool(((labels >= 0) & (labels < classes)).all())):

@@ -7,6 +7,7 @@ numbers is read: a file that holds another is refused.
 from __future__ import annotations
 
 import pickle
+import zipfile
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -49,18 +50,22 @@ def load(path: Path, dataset: Dataset, name: str, *, zca: bool = False) -> tuple
     """
     content = _read(path)
     if isinstance(content, dict) and isinstance(content.get("data"), list) and content["data"]:
-        images, labels = content["data"][-1]  # the last experiment
+        last = content["data"][-1]  # the last experiment
+        images, labels = (_solid(part, path) for part in (last if _is_pair(last) else (None, None)))
         mean, std = _BY_DATASET.get(name, (None, None))
         protocol, lr = _protocol_by_name(path), None
     elif isinstance(content, Tensor) and "images" in path.name:
-        images, labels = content, _read(_beside(path, "labels"))
+        beside = _beside(path, "labels")
+        images, labels = _solid(content, path), _solid(_read(beside), beside)
         mean, std = _IMAGENET if images.shape[-1] == 64 else _CIFAR
         rate = _beside(path, "lr")
-        lr = float(_read(rate)) if rate.is_file() else None
+        lr = float(_solid(_read(rate), rate)) if rate.is_file() else None
         batch = 128 if labels.is_floating_point() else UNIFORM.batch
         protocol = replace(UNIFORM, batch=batch, lr=UNIFORM.lr if lr is None else lr)
     else:
         raise FatalError(f"{path} is no distilled set of a layout known here. {_LAYOUTS}")
+    if images.ndim != 4:
+        raise FatalError(f"{path} holds images of shape {list(images.shape)}, not [N, C, H, W]")
     view = _view(images, dataset, None if zca else mean, None if zca else std, zca=zca)
     images, labels = images.detach().float().cpu(), labels.detach().cpu()
     labels = labels.float() if labels.is_floating_point() else labels.long()
@@ -75,6 +80,7 @@ def _read(path: Path) -> Any:  # noqa: ANN401 - whatever the file holds
     """A torch file of tensors, numbers and containers; numpy's numbers are taken as such."""
     if not path.is_file():
         raise FatalError(f"{path} does not exist. {_LAYOUTS}")
+    _refuse_bombs(path)
     scalar: Callable[..., Any] = np.float64(0).__reduce__()[0]  # type: ignore[assignment]
     kinds: list[Callable[..., Any]] = [np.dtype, *{type(np.dtype(kind)) for kind in ("f4", "f8", "i8")}]
     try:
@@ -85,6 +91,36 @@ def _read(path: Path) -> Any:  # noqa: ANN401 - whatever the file holds
             f"{path} is not a torch file of tensors and numbers alone, so it is not read: "
             f"{str(error).splitlines()[0] if str(error) else type(error).__name__}"
         ) from error
+
+
+def _refuse_bombs(path: Path) -> None:
+    """torch.save packs without compression, so what a file claims to hold is never more than the file."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            parts = archive.infolist()
+    except (zipfile.BadZipFile, OSError) as error:
+        raise FatalError(
+            f"{path} is not a torch file of tensors and numbers alone, so it is not read: it is no zip archive, as "
+            "torch.save has made since torch 1.6"
+        ) from error
+    packed = any(part.compress_type != zipfile.ZIP_STORED for part in parts)
+    if packed or sum(part.file_size for part in parts) > path.stat().st_size:
+        raise FatalError(f"{path} holds more than its size, which torch.save never does, so it is not read")
+
+
+def _solid(content: Any, path: Path) -> Tensor:  # noqa: ANN401 - whatever the file holds
+    """A tensor of the file that has an element of its own for each of its numbers."""
+    if not isinstance(content, Tensor):
+        raise FatalError(f"{path} is no distilled set of a layout known here. {_LAYOUTS}")
+    if content.layout != torch.strided or content.numel() * content.element_size() > content.untyped_storage().nbytes():
+        raise FatalError(
+            f"{path} holds a tensor of {list(content.shape)} that repeats a few numbers, so it is not read"
+        )
+    return content
+
+
+def _is_pair(value: Any) -> bool:  # noqa: ANN401
+    return isinstance(value, list | tuple) and len(value) == 2
 
 
 def _beside(path: Path, what: str) -> Path:

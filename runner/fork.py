@@ -48,7 +48,7 @@ class _Script:
         """Where a merge into it does not go, for people."""
         for first, last in merged.conflicts:
             lines = f"line {first}" if first == last else f"lines {first} to {last}"
-            yield f"{self.path}: {lines} were changed where the patch adds lines"
+            yield f"{self.path}: changed where the patch adds lines: {lines}"
 
 
 def status(adapter: Adapter, folder: Path) -> Status:

@@ -154,6 +154,10 @@ def newer(url: str, ref: str, script: str) -> tuple[str, bytes | None]:
             entry = there.git("ls-tree", "-z", commit, "--", f":(literal){script}").removesuffix("\0")
             return commit, there.blob(entry.split()[2]) if entry else None
         except GitError as error:
+            if "remote ref" in str(error) or "not our ref" in str(error):
+                raise FatalError(
+                    f"{url} has no {ref}. Name a branch, a tag or a full commit hash: --ref main"
+                ) from error
             raise FatalError(_unreachable(url, ref, error)) from error
 
 

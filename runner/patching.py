@@ -80,17 +80,17 @@ def status(adapter: Adapter) -> Status:
     script, problems = adapter.patch.script, []
     for name, blob in wanted.items():
         allowed = {blob, adapter.patch.after} if name == script else {blob}
-        if (actual := _hash(path / name)) not in allowed:
+        if (actual := hash_of(path / name)) not in allowed:
             problems.append(f"{path / name}: expected {' or '.join(sorted(allowed))}, found {actual}")
     copies = {(Path(script).parent / name).as_posix(): content for name, content in vendor.copies().items()}
     problems += [
         f"{path / name}: a Python file that the pin does not have"
-        for name in _strangers(path, tree)
+        for name in strangers(path, tree)
         if (path / name).read_bytes() != copies.get(name)
     ]
     if problems or wanted.get(script) != adapter.patch.before:
         return found("drifted", *(problems or [f"{path}: the pin's {script} is not {adapter.patch.before}"]))
-    return found("patched" if _hash(path / script) == adapter.patch.after else "pristine")
+    return found("patched" if hash_of(path / script) == adapter.patch.after else "pristine")
 
 
 def apply(adapter: Adapter, *, vendored: bool = False) -> Change:
@@ -245,11 +245,12 @@ def selected(name: str, patterns: tuple[str, ...]) -> bool:
     return any(fnmatch(name if "/" in pattern else Path(name).name, pattern) for pattern in patterns)
 
 
-def _hash(path: Path) -> str:
+def hash_of(path: Path) -> str:
+    """The git blob hash of a file on the disk; `nothing` for a link or what is no file."""
     return blob_hash(path.read_bytes()) if path.is_file() and not path.is_symlink() else "nothing"
 
 
-def _strangers(path: Path, tree: dict[str, str]) -> list[str]:
+def strangers(path: Path, tree: dict[str, str]) -> list[str]:
     """Python files that the pin does not have: such a file could stand in for a module the script imports."""
     found = (file.relative_to(path).as_posix() for file in sorted(path.rglob("*.py")) if ".git" not in file.parts)
     return [name for name in found if name not in tree]

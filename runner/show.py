@@ -103,15 +103,14 @@ def proofs(found: Sequence[Proof]) -> None:
         [
             p.method,
             f"{' '.join(p.files)}\n{', '.join(p.functions)}",
-            f"+{p.added} -{p.removed}\nof {p.total}",
-            f"{100 * p.share:.2f} %",
+            f"+{p.added} -{p.removed} of {p.total}\n{100 * p.share:.2f} %",
             f"{p.before[:8]}\n{p.after[:8]}",
             *(next((claim.outcome for claim in p.claims if claim.name == name), "") for name in claimed),
             *([] if claimed else [p.patch_sha256[:8], "ok" if p.ok else "FAILED"]),
         ]
         for p in found
     ]
-    columns = ("method", "script\nlines in", "lines", "share", "before\nafter", *(claimed or ["patch", ""]))
+    columns = ("method", "script\nlines in", "lines\nshare", "before\nafter", *(claimed or ["patch", ""]))
     table("", columns, rows)
     for proof in found:
         for problem in problems(proof):

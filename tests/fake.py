@@ -10,6 +10,7 @@ import hashlib
 import os
 import subprocess
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -82,10 +83,13 @@ class Fake:
     patch: Path
 
 
-def build(folder: Path) -> Fake:
-    """Make the repository, its patch, and a git configuration in which the https address means this repository."""
+def build(folder: Path, text: str = SCRIPT, added: Mapping[str, str] = ADDED) -> Fake:
+    """Make the repository, its patch, and a git configuration in which the https address means this repository.
+
+    `added`: the lines that the patch puts behind lines of the script `text`.
+    """
     repository = folder / "mirror" / "owner" / "fake"
-    script = SCRIPT.replace("\n", "\r\n").encode()
+    script = text.replace("\n", "\r\n").encode()
     _commit(
         repository,
         {
@@ -97,33 +101,33 @@ def build(folder: Path) -> Fake:
     )
     _commit(repository, {"train/distil.py": b"print('the tip is not the pin')\r\n"})
     (folder / "gitconfig").write_text(f'[url "file://{folder}/mirror/"]\n\tinsteadOf = https://upstream.invalid/\n')
-    (folder / "fake.patch").write_bytes(_patch(SCRIPT.splitlines()))
-    return opened(folder)
+    (folder / "fake.patch").write_bytes(_patch(text.splitlines(), added))
+    return opened(folder, text, added)
 
 
-def opened(folder: Path) -> Fake:
+def opened(folder: Path, text: str = SCRIPT, added: Mapping[str, str] = ADDED) -> Fake:
     """The fake that `build` made in `folder`."""
     repository, patch = folder / "mirror" / "owner" / "fake", folder / "fake.patch"
     pin = _git(repository, "rev-parse", "HEAD~1")
-    script = SCRIPT.replace("\n", "\r\n").encode()
-    return Fake(repository, _adapter(pin, script, patch), folder / "gitconfig", patch)
+    script = text.replace("\n", "\r\n").encode()
+    return Fake(repository, _adapter(pin, script, patched(script, added), patch), folder / "gitconfig", patch)
 
 
-def patched(script: bytes) -> bytes:
+def patched(script: bytes, added: Mapping[str, str] = ADDED) -> bytes:
     """The script as it is after the patch."""
     lines = script.decode().split("\r\n")
-    return "\r\n".join(out for line in lines for out in [line, *([ADDED[line]] if line in ADDED else [])]).encode()
+    return "\r\n".join(out for line in lines for out in [line, *([added[line]] if line in added else [])]).encode()
 
 
-def _patch(lines: list[str]) -> bytes:
+def _patch(lines: list[str], added: Mapping[str, str]) -> bytes:
     text = "A fake term for a fake script.\n\n--- a/train/distil.py\n+++ b/train/distil.py\n"
-    for count, (anchor, line) in enumerate(ADDED.items(), start=1):
+    for count, (anchor, line) in enumerate(added.items(), start=1):
         at = lines.index(anchor) + 1
         text += f"@@ -{at},0 +{at + count} @@\n+{line}\r\n"
     return text.encode()
 
 
-def _adapter(pin: str, script: bytes, patch: Path) -> Adapter:
+def _adapter(pin: str, script: bytes, after: bytes, patch: Path) -> Adapter:
     def argv(job: Job) -> list[str]:
         return flags({"dataset": job.slot.name, "model": job.model, "ipc": job.ipc, **job.options})
 
@@ -136,7 +140,7 @@ def _adapter(pin: str, script: bytes, patch: Path) -> Adapter:
             file=str(patch),
             sha256=hashlib.sha256(patch.read_bytes()).hexdigest(),
             before=blob_hash(script),
-            after=blob_hash(patched(script)),
+            after=blob_hash(after),
         ),
         datasets={"cifar10": "CIFAR10"},
         slots=(Slot("CIFAR10", classes=10, channels=3, size=32),),
@@ -146,7 +150,10 @@ def _adapter(pin: str, script: bytes, patch: Path) -> Adapter:
             "rate": Option(100.0, "learning rate of the images"),
             "end": Option("well", "how the run ends", choices=("well", "error", "nan", "slow", "disk", "memory")),
         },
-        recipes={"quick": {"source": "made up", "set": {"model": "ConvNetW32", "networks": 2}}},
+        recipes={
+            "quick": {"source": "made up", "set": {"model": "ConvNetW32", "networks": 2}},
+            "trial": {"source": "made up", "set": {"model": "ConvNetW32", "limit_per_class": 3, "steps": 3}},
+        },
         refuse=lambda job: "it takes ipc 1 and 2 only" if job.ipc > 2 else None,
         argv=argv,
         steps=lambda job: int(job.options["steps"]),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import shutil
 import statistics
 from collections import defaultdict
 from collections.abc import Iterable
@@ -12,7 +13,7 @@ from pathlib import Path, PurePosixPath
 import torch
 from torch import Tensor
 
-from runner import files
+from runner import files, paths
 from runner.data.images import ENDINGS, Header, bombs_are_errors, header, pixels
 from runner.data.members import KINDS, damage_is_fatal, folder_files, is_image, members
 from runner.data.sets import Content, Progress, Split
@@ -168,6 +169,12 @@ def _check_size(source: Path, plan: _Plan) -> None:
             f"{source} is too large: {len(plan.places)} images of {plan.channels}x{plan.side}x{plan.side} are "
             f"{needed / 2**30:.1f} GiB of pixels, at most {BUDGET >> 30} are held.\n"
             "Shrink its images first, for example to 64x64."
+        )
+    there = next(folder for folder in (paths.data(), *paths.data().parents) if folder.exists())
+    if (free := shutil.disk_usage(there).free) < needed:
+        raise FatalError(
+            f"{source} takes {needed / 2**30:.2f} GiB once prepared, and {there} has {free / 2**30:.2f} GiB free.\n"
+            "Free some, or keep it elsewhere: SDC_CACHE=DIR"
         )
 
 

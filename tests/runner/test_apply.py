@@ -50,7 +50,9 @@ def test_a_second_apply_changes_nothing(sdc: Sdc, script: Path) -> None:
 
     outcome = sdc("apply", "fake", "--json")
 
-    assert outcome.json["methods"] == [{"method": "fake", "before": "patched", "after": "patched", "diff": ""}]
+    assert outcome.json["methods"] == [
+        {"method": "fake", "before": "patched", "after": "patched", "diff": "", "vendored": False}
+    ]
     assert _files(script.parents[1]) == before
     assert script.stat().st_mtime_ns == times
 
@@ -254,5 +256,5 @@ def test_an_unknown_method_is_answered_with_the_known_ones(sdc: Sdc) -> None:
     outcome = sdc("apply", "dcc", "--json")
 
     assert outcome.code == 1
-    assert outcome.json == {"error": "unknown method 'dcc'. Known: datm, dc, dm, dsa, ftd, mtt, tesla"}
+    assert outcome.json == {"error": "unknown method 'dcc'. Known: datm, dc, dm, dsa, dsac, ftd, mtt, tesla"}
     assert "unknown method 'dcc'" in outcome.err
