@@ -199,7 +199,8 @@ def _ran(planned: Plan, work: Path, root: Path, words: Sequence[str], trained: P
     )
     try:
         ended = process.launch(job, work, work / "log.txt", watch, planned.adapter.advice)
-    except FatalError as error:
-        return _Outcome({}, 0, None, str(error))
+        tensors, steps, error = load_file(job.output), ended.steps, ""
+    except FatalError as failure:
+        tensors, steps, error = {}, 0, str(failure)
     read: Callable[[str], Any] = json.loads
-    return _Outcome(load_file(job.output), ended.steps, read(options.read_text()) if options.is_file() else None)
+    return _Outcome(tensors, steps, read(options.read_text()) if options.is_file() else None, error)

@@ -8,6 +8,7 @@ is only read, with all protocols forbidden: its configuration could name program
 from __future__ import annotations
 
 import contextlib
+import difflib
 import os
 import secrets
 import shutil
@@ -121,22 +122,31 @@ def merge(mine: bytes, base: bytes, theirs: bytes) -> Merged:
         status, out, said = _run([nowhere, "merge-file", "-p", "--diff3", *labels, "mine", "base", "theirs"], folder)
     if status > _MOST_CONFLICTS:
         raise GitError(f"$ git merge-file\n{said}")
-    return Merged(out, tuple(_conflicts(out, mark.encode())) if status else ())
+    return Merged(out, tuple(_conflicts(out, mark.encode(), mine)) if status else ())
 
 
-def _conflicts(text: bytes, mark: bytes) -> Iterator[tuple[int, int]]:
-    """The places, in lines of `mine`, of the conflicts that `git merge-file --diff3` marked."""
-    line, first, aside = 0, 0, False
+def _conflicts(text: bytes, mark: bytes, mine: bytes) -> Iterator[tuple[int, int]]:
+    """The places in `mine` of the conflicts that `git merge-file --diff3` marked in `text`."""
+    rows: list[bytes] = []
+    spans, first, aside = [], 0, False
     for row in text.split(b"\n"):
         if row.startswith(b"<<<<<<< " + mark):
-            first = line + 1
+            first = len(rows)
         elif row.startswith(b"||||||| " + mark):
             aside = True
-            yield first, max(first, line)
+            spans.append((first, len(rows)))
         elif row.startswith(b">>>>>>> " + mark):
             aside = False
         elif not aside:
-            line += 1
+            rows.append(row)
+    # What was merged without conflict stands in `rows`, too, and is not a line of `mine`.
+    steps = difflib.SequenceMatcher(None, rows, mine.split(b"\n"), autojunk=False).get_opcodes()
+    for first, last in spans:
+        _, start, _, here, _ = next(
+            step for step in steps if step[1] <= first < step[2] or first == step[2] == len(rows)
+        )
+        line = here + first - start + 1
+        yield line, max(line, line + last - first - 1)
 
 
 def newer(url: str, ref: str, script: str) -> tuple[str, bytes | None]:

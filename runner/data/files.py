@@ -142,10 +142,10 @@ def _check(source: Path, splits: dict[str, Classes]) -> None:
     for split, other in (SPLITS, SPLITS[::-1]):
         if not splits[split]:
             raise _unlike(f"no class folder in {split}/ of {source}")
-        for name, paths in splits[split].items():
+        for name, images in splits[split].items():
             if name not in splits[other]:
                 raise _unlike(f"class {name!r} of {source} is in {split}/ but not in {other}/")
-            if not paths:
+            if not images:
                 raise _unlike(f"class {name!r} has no images in {split}/ of {source}")
 
 

@@ -68,7 +68,11 @@ def test_every_claim_holds_for_a_sound_patch_and_the_report_says_so(verified: Ve
         ("    loss = loss * 1.001", ("fails", "holds"), "not the bits of the untouched script: images"),
         (EFFECTLESS, ("holds", "fails"), "the term has no effect"),
         ("    if step == 1: break", ("fails", "holds"), "1 steps, and 3 of the untouched script"),
-        ("    1 / args.sdc_lambda", ("fails", "holds"), "did not run where the untouched did"),
+        (
+            "    loss = loss + args.sdc_lambda / args.sdc_lambda * images.abs().sum()",
+            ("fails", "holds"),
+            "did not run where the untouched did",
+        ),
         ("    1 / (0.1 - args.sdc_lambda)", ("holds", "unchecked"), "it did not run"),
     ],
     ids=["other bits", "no effect", "other steps", "ends at weight 0", "ends at another weight"],
@@ -80,7 +84,7 @@ def test_a_patch_that_does_not_keep_a_claim_fails_it(
 
     assert outcome.code == 1
     assert (found["weight 0"], found["weight 0.1"], found["options"]) == (*outcomes, "holds")
-    assert said in outcome.err.replace("\n", " ")
+    assert said in outcome.out
 
 
 @pytest.mark.parametrize(
@@ -94,14 +98,14 @@ def test_an_option_that_is_not_ours_fails_the_claim(options: str, said: str, ver
     outcome, found = verified({**fake.ADDED, OPTIONS: options})
 
     assert (outcome.code, found["options"], found["weight 0"]) == (1, "fails", "holds")
-    assert said in outcome.err.replace("\n", " ")
+    assert said in outcome.out
 
 
 def test_what_does_not_repeat_or_does_not_run_is_unchecked_never_passed(verified: Verified) -> None:
     noisy = fake.SCRIPT.replace("jitter = 0.1 *", "jitter = int.from_bytes(os.urandom(4)) *")
     outcome, found = verified(fake.ADDED, noisy)
     assert (outcome.code, found["weight 0"], found["weight 0.1"]) == (1, "unchecked", "unchecked")
-    assert "does not repeat its bits" in outcome.err
+    assert "does not repeat its bits" in outcome.out
 
 
 def test_an_untouched_script_that_does_not_run_leaves_every_claim_unchecked(
@@ -111,7 +115,7 @@ def test_an_untouched_script_that_does_not_run_leaves_every_claim_unchecked(
         fake.ADDED, fake.SCRIPT.replace("from helpers", "import nothing_of_the_kind\nfrom helpers")
     )
     assert (outcome.code, set(found.values())) == (1, {"unchecked"})
-    assert "the untouched script did not run" in outcome.err
+    assert "the untouched script did not run" in outcome.out
 
 
 def test_without_a_patch_no_script_is_run_and_data_are_for_behaviour_alone(sdc: Sdc, fake_upstream: fake.Fake) -> None:
@@ -119,5 +123,5 @@ def test_without_a_patch_no_script_is_run_and_data_are_for_behaviour_alone(sdc: 
 
     assert outcome.code == 1
     assert {claim["outcome"] for claim in claims(outcome)} == {"unchecked"}
-    assert "not applied: the clone is absent" in outcome.err
+    assert "not applied: the clone is absent" in outcome.out
     assert sdc("verify", "fake", "--dataset", "digits").code == 2
