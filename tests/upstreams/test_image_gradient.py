@@ -23,16 +23,17 @@ from runner.plan import Plan, Request, plan
 from runner.watch import Quiet
 
 pytestmark = [pytest.mark.upstream, pytest.mark.slow]
-BY_CLASS = ("dc", "dsa", "dm")
+BY_CLASS = ("dc", "dsa", "dm", "dsac")
 WEIGHT, STEPS, RATE = 0.7, 3, 0.02
 MODEL = {"tesla": "ConvNetD1"}
 
 
 @pytest.fixture
-def planned(upstream_tree: Callable[[str], Path], archives: Path) -> Callable[[str, float], Plan]:
-    def make(method: str, weight: float) -> Plan:
+def planned(upstream_tree: Callable[[str], Path], archives: Path) -> Callable[..., Plan]:
+    def make(method: str, weight: float, *more: str) -> Plan:
         upstream_tree(method)
-        changes = [f"model={MODEL.get(method, 'ConvNetW32')}", "limit_per_class=8", "Iteration=0"]
+        changes = [f"model={MODEL.get(method, 'ConvNetW32')}", "limit_per_class=8", *more]
+        changes += ["outer_loop=1"] if method == "dsac" else ["Iteration=0"]
         if method in BY_CLASS:
             changes += ["batch_real=8"]
         else:
@@ -93,6 +94,11 @@ def of_classes(model: str, images: Tensor, parameters: list[Tensor]) -> Tensor:
     return torch.stack(norms).sum()
 
 
+def of_all(model: str, images: Tensor, parameters: list[Tensor]) -> Tensor:
+    """DSAC behind its warm-up: the norm of the gradient of all classes together."""
+    return norm(gradient(model, images, torch.arange(10), [parameter.requires_grad_() for parameter in parameters]))
+
+
 def of_steps(model: str, images: Tensor, labels: Tensor, parameters: list[Tensor], *, fixed: bool) -> Tensor:
     """MTT, FTD, DATM: the mean of the norms over the steps; TESLA: each as if its parameters did not depend on the images."""
     now, total = [parameter.requires_grad_() for parameter in parameters], torch.zeros(())
@@ -105,12 +111,18 @@ def of_steps(model: str, images: Tensor, labels: Tensor, parameters: list[Tensor
     return total
 
 
-@pytest.mark.parametrize("method", ADAPTERS)
+@pytest.mark.parametrize(
+    ("method", "more"),
+    [
+        *((method, ()) for method in ADAPTERS if method != "dsac"),
+        *(("dsac", (f"outer_warmup={warmup}",)) for warmup in (0, 1)),  # all classes together; each by itself
+    ],
+)
 def test_the_term_adds_to_the_image_gradient_what_its_definition_says(
-    method: str, planned: Callable[[str, float], Plan], tmp_path: Path
+    method: str, more: tuple[str, ...], planned: Callable[..., Plan], tmp_path: Path
 ) -> None:
-    without = first_step(planned(method, 0.0), tmp_path / "without")
-    with_term = first_step(planned(method, WEIGHT), tmp_path / "with")
+    without = first_step(planned(method, 0.0, *more), tmp_path / "without")
+    with_term = first_step(planned(method, WEIGHT, *more), tmp_path / "with")
 
     assert without["gradient"].dtype == torch.float64
     assert without["images"].equal(with_term["images"])
@@ -118,7 +130,7 @@ def test_the_term_adds_to_the_image_gradient_what_its_definition_says(
     model, images = MODEL.get(method, "ConvNetW32"), without["images"].requires_grad_()
     if method in BY_CLASS:
         parameters = [tensor for name, tensor in sorted(without.items()) if name.startswith("parameter")]
-        term = of_classes(model, images, parameters)
+        term = (of_all if more == ("outer_warmup=0",) else of_classes)(model, images, parameters)
     else:
         labels = without.get("labels", torch.arange(10))
         term = of_steps(model, images, labels, start(planned(method, 0.0)), fixed=method == "tesla")
