@@ -157,7 +157,7 @@ def _environment() -> dict[str, str]:
     return os.environ | {"PYTHONPATH": str(paths.ROOT), "PYTHONDONTWRITEBYTECODE": "1"}
 
 
-@pytest.mark.parametrize("method", ["dsa", "dsac"])  # each by `sdc verify --behaviour`: test_verify.py
+@pytest.mark.parametrize("method", ["dsa"])  # each by `sdc verify --behaviour`: test_verify.py
 def test_weight_zero_is_the_untouched_script_bit_for_bit_and_another_weight_is_not(
     method: str,
     short: Callable[..., Outcome],
