@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import hashlib
 import keyword
 import re
 from collections.abc import Iterator, Mapping
@@ -17,6 +18,8 @@ from runner.errors import FatalError
 from runner.files import replacing
 from runner.git import Clone
 from runner.methods import find
+
+_RESERVED = ("base", "recipes", "registry")
 
 
 @dataclass(frozen=True)
@@ -71,7 +74,7 @@ def new(name: str, url: str, commit: str, script: str) -> Authored:
     patch = Patch(
         script=script,
         file=f"{name}-{Path(script).stem}.patch",
-        sha256=scaffold.sha256(content),
+        sha256=hashlib.sha256(content).hexdigest(),
         before=git.blob_hash(edited.pinned),
         after=git.blob_hash(edited.content),
     )
@@ -104,7 +107,7 @@ def refresh(name: str) -> Authored:
     file = paths.PATCHES / patch.file
     was = file.read_bytes() if file.is_file() else scaffold.header(name, adapter.upstream, patch.script)
     content = _patch(was.partition(b"--- a/")[0], edited)
-    hashes = {patch.sha256: scaffold.sha256(content), patch.after: git.blob_hash(edited.content)}
+    hashes = {patch.sha256: hashlib.sha256(content).hexdigest(), patch.after: git.blob_hash(edited.content)}
     if content == was and all(old == now for old, now in hashes.items()):
         return Authored(name, tree / patch.script, (), _texts(edited), "no change")
     homes = [path for path in sorted((paths.ROOT / "adapters").glob("*.py")) if patch.sha256 in path.read_text()]
@@ -129,11 +132,8 @@ def _needs_a_checkout() -> None:
 
 
 def _checked(name: str, url: str, commit: str, script: str) -> Upstream:
-    taken = {path.stem for path in (paths.ROOT / "adapters").glob("*.py")} - set(ADAPTERS) - {name}
-    if not re.fullmatch(r"[a-z][a-z0-9_]*", name) or keyword.iskeyword(name) or name in taken | {"recipes"}:
-        raise FatalError(f"{name!r} is no name for a method: small letters and digits, such as dsac")
-    if name in {"base", "registry"}:
-        raise FatalError(f"{name!r} is no name for a method: adapters/{name}.py is something else")
+    if not re.fullmatch(r"[a-z][a-z0-9_]*", name) or keyword.iskeyword(name) or name in _RESERVED:
+        raise FatalError(f"{name!r} is no name for a method: give small letters and digits, such as dsac")
     path = PurePosixPath(script)
     if (
         path.is_absolute()
@@ -169,6 +169,8 @@ def _edited(tree: Path, upstream: Upstream, script: str) -> _Edited:
             f"a patch touches one script, and other files of {tree} were changed:\n{listed}\n"
             f"Put them back: git -C {tree} checkout -- FILE, or rm a file that is new"
         )
+    if not (tree / script).is_file() or (tree / script).is_symlink():
+        raise FatalError(f"{tree / script} is no file any more. Put it back: git -C {tree} checkout -- {script}")
     pinned = clone.blob(files[script])
     try:
         lines = additive.between(with_line_feeds(pinned), with_line_feeds((tree / script).read_bytes()))

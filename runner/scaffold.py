@@ -6,7 +6,6 @@ Of the upstream's script no more is taken over than the names and the defaults o
 from __future__ import annotations
 
 import ast
-import hashlib
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -40,11 +39,6 @@ def licence(tree: Path) -> str | None:
 def registered(name: str) -> str:
     """The line that a method adds to adapters/registry.py."""
     return f'"{name}": {name}.ADAPTER,'
-
-
-def sha256(content: bytes) -> str:
-    """The SHA-256 of a patch, as an adapter names it."""
-    return hashlib.sha256(content).hexdigest()
 
 
 def _options(script: bytes) -> Iterator[tuple[str, Value]]:

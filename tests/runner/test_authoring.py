@@ -208,6 +208,16 @@ def test_bad_input_is_refused_and_makes_nothing(
     assert written(checkout) == []
 
 
+def test_a_script_that_was_taken_away_is_asked_back(new: Callable[..., Outcome], script: Path, checkout: Path) -> None:
+    new()
+    script.unlink()
+    outcome = new()
+
+    assert outcome.code == 1
+    assert f"git -C {script.parents[1]} checkout -- train/distil.py" in outcome.err
+    assert written(checkout) == []
+
+
 def test_an_installation_is_no_place_for_new_patches(new: Callable[..., Outcome], checkout: Path, sdc: Sdc) -> None:
     (checkout / "pyproject.toml").unlink()
 
