@@ -21,7 +21,9 @@ from runner.networks import build, known
 from runner.protocol import Protocol
 
 RATE_DROP = 0.1  # the rate's factor, once, after epoch E // 2 + 1 (counted from 0)
-TEST_BATCH = 512  # bounds memory only: no network mixes images while it is tested
+TEST_BATCH = {"cuda": 512, "cpu": 16}
+"""Images tested at a time: no network mixes them, so it is a matter of memory alone, and of time, which a CPU spends on
+fresh pages where a layer's output is large."""
 
 Progress = Callable[[int, int], None]  # (epochs done, epochs in all)
 
@@ -112,7 +114,8 @@ def train(
 def tested(network: nn.Module, images: Tensor, labels: Tensor) -> float:
     """The fraction of images that `network` puts first in their class; NaN logits count as whatever argmax says."""
     network.eval()
-    batches = zip(torch.split(images, TEST_BATCH), torch.split(labels, TEST_BATCH), strict=True)
+    size = TEST_BATCH.get(images.device.type, TEST_BATCH["cuda"])
+    batches = zip(torch.split(images, size), torch.split(labels, size), strict=True)
     right = sum((network(shown).argmax(1) == true).sum() for shown, true in batches)
     return float(right) / len(images)
 

@@ -90,8 +90,9 @@ def _environment(job: Job) -> dict[str, str]:
         "PYTHONUNBUFFERED": "1",
         "WANDB_MODE": "disabled",
     }
-    hidden = {"CUDA_VISIBLE_DEVICES": ""} if job.device == "cpu" else {}
-    return {**os.environ, **ours, **hidden}
+    # Without a GPU, half the time can go into fresh pages for large tensors; huge pages are fewer.
+    of_cpu = {"CUDA_VISIBLE_DEVICES": "", "THP_MEM_ALLOC_ENABLE": "1"} if job.device == "cpu" else {}
+    return {**os.environ, **ours, **of_cpu}
 
 
 def wait_for_orphan(log: Path, watch: Watch) -> None:

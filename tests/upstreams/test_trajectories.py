@@ -30,9 +30,9 @@ METHODS = ("mtt", "ftd", "tesla", "datm")
 ADDED = {"mtt": 5, "ftd": 5, "tesla": 3, "datm": 6}
 BRIEF = (
     *("limit_per_class=16", "num_experts=2", "train_epochs=3", "expert_batch=32", "max_start_epoch=2", "lr_img=10"),
-    *("Iteration=2", "syn_steps=3", "expert_epochs=1", "networks=1", "epochs=5", "lr_lr=1e-7"),
+    *("Iteration=2", "syn_steps=3", "expert_epochs=1", "networks=1", "epochs=5", "lr_lr=1e-7", "model=ConvNetD1"),
 )
-"""Two experts of three short epochs, three steps, one network."""
+"""Two experts of three short epochs, three steps, one network; the smallest that all four know, so experts are shared."""
 
 Short = Callable[..., Outcome]
 
@@ -43,13 +43,13 @@ def _reached(upstream_tree: Callable[[str], Path]) -> None:
         upstream_tree(method)
 
 
-def model(method: str) -> str:
-    """The smallest network that the method knows."""
-    return "model=ConvNetD1" if method == "tesla" else "model=ConvNetW32"
+def changes(method: str) -> tuple[str, ...]:
+    """What runs of a method set: such short experts are matched badly, and DATM would take no step."""
+    return (*BRIEF, *(["threshold=10"] if method == "datm" else []))
 
 
-def settings(*more: str) -> list[str]:
-    return [word for setting in (*BRIEF, *more) for word in ("--set", setting)]
+def settings(method: str, *more: str) -> list[str]:
+    return [word for setting in (*changes(method), *more) for word in ("--set", setting)]
 
 
 @pytest.fixture
@@ -58,7 +58,7 @@ def short(sdc: Sdc, archives: Path, tmp_path: Path) -> Short:
 
     def distil(method: str, weight: float, *more: object, runs: str = "runs", data: str = "cifar10") -> Outcome:
         asked = ("run", method, "--data", archives / f"{data}.tar.xz", "--weight", weight, "--runs", tmp_path / runs)
-        outcome = sdc(*asked, "--json", *settings(model(method)), *more)
+        outcome = sdc(*asked, "--json", *settings(method), *more)
         assert outcome.code == 0, outcome
         return outcome
 
@@ -90,8 +90,8 @@ def same(first: dict[str, Tensor], second: dict[str, Tensor]) -> bool:
 def untouched(method: str, tree: Path, outcome: Outcome, archive: Path, work: Path) -> dict[str, Tensor]:
     """What the script of a pristine clone makes of the same run, without the options of SDC."""
     work.mkdir()
-    changes = (*BRIEF, model(method))
-    planned = plan(Request(method, 0.0, data=archive, seed=outcome.json["seed"], changes=changes), Quiet())
+    asked = Request(method, 0.0, data=archive, seed=outcome.json["seed"], changes=changes(method))
+    planned = plan(asked, Quiet())
     trained = experts.ready(planned, Quiet())
     assert trained is not None
     (work / "buffers").symlink_to(trained.folder)
@@ -159,8 +159,7 @@ def test_methods_share_experts_and_their_time_steps_differ(
     short: Short, sdc: Sdc, tmp_path: Path, fresh_cache: Callable[[str], None]
 ) -> None:
     fresh_cache("cache")
-    high = {"datm": ("--set", "threshold=10")}  # such short experts are matched badly, and no step would be taken
-    outcomes = {m: short(m, 0, "--model", "ConvNetD1", *high.get(m, ())) for m in ("mtt", "tesla", "ftd", "datm")}
+    outcomes = {method: short(method, 0) for method in ("mtt", "tesla", "ftd", "datm")}
     listed = sdc("experts", "--runs", tmp_path / "runs", "--json").json["experts"]
 
     assert sorted(row["kind"] for row in listed) == ["flat", "sgd"]
@@ -193,7 +192,7 @@ def test_methods_share_experts_and_their_time_steps_differ(
 def _start(archives: Path, *more: str) -> subprocess.Popen[str]:
     words = [Path(sys.executable).with_name("sdc"), "experts", "train", "mtt", "--data", archives / "cifar10.tar.xz"]
     usual: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    command = [str(word) for word in (*words, *settings("model=ConvNetW32", *more), "--json")]
+    command = [str(word) for word in (*words, *settings("mtt", *more), "--json")]
     return subprocess.Popen(command, env=dict(os.environ), start_new_session=True, **usual)
 
 
@@ -276,7 +275,7 @@ def test_a_distillation_that_is_stopped_goes_on_with_all_that_it_learned(
 ) -> None:
     longer = [word for setting in ("Iteration=40",) for word in ("--set", setting)]
     asked = ("run", method, "--data", archives / "cifar10.tar.xz", "--weight", 0.02, "--runs", tmp_path / "runs")
-    command = [str(w) for w in (Path(sys.executable).with_name("sdc"), *asked, *settings(model(method)), *longer)]
+    command = [str(w) for w in (Path(sys.executable).with_name("sdc"), *asked, *settings(method), *longer)]
     child = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True)
     end = time.monotonic() + 200
     while not any(file.read_text().count('"kind": "step"') > 5 for file in (tmp_path / "runs").glob("*/metrics.jsonl")):
@@ -311,8 +310,8 @@ def test_a_set_is_of_the_scripts_own_moving_average(
     outcome = short("ftd", 0, "--set", "ema_decay=0.75")
     tree, work = upstream_tree("ftd"), tmp_path / "watched"
     work.mkdir()
-    changes = (*BRIEF, model("ftd"), "ema_decay=0.75")
-    planned = plan(Request("ftd", 0.0, data=archives / "cifar10.tar.xz", changes=changes), Quiet())
+    asked = Request("ftd", 0.0, data=archives / "cifar10.tar.xz", changes=(*BRIEF, "ema_decay=0.75"))
+    planned = plan(asked, Quiet())
     trained = experts.ready(planned, Quiet())
     assert trained is not None
     (work / "buffers").symlink_to(trained.folder)
@@ -387,7 +386,7 @@ def test_a_run_that_diverges_stops_within_a_few_steps_with_advice_and_a_snapshot
     change: str, advice: str, sdc: Sdc, archives: Path, tmp_path: Path
 ) -> None:
     asked = ("run", "mtt", "--data", archives / "cifar10.tar.xz", "--weight", 0, "--runs", tmp_path / "runs", "--json")
-    outcome = sdc(*asked, *settings("model=ConvNetW32", "Iteration=200", change))
+    outcome = sdc(*asked, *settings("mtt", "Iteration=200", change))
 
     assert outcome.code == 1, outcome
     assert "Training diverged" in outcome.json["error"]
@@ -410,7 +409,7 @@ def test_what_no_method_of_trajectories_can_do_is_refused_before_anything_is_tra
     assert "max_start_epoch - 1 + expert_epochs" in late.err
     idle = sdc(
         *("run", "datm", "--data", archives / "cifar10.tar.xz", "--weight", 0, "--runs", tmp_path / "runs"),
-        *settings("model=ConvNetW32", "threshold=0.000001"),
+        *settings("datm", "threshold=0.000001"),
     )
     assert idle.code == 1
     assert "Raise --set threshold=" in idle.err
