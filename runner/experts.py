@@ -76,10 +76,15 @@ def ready(
     where = folder(plan, root)
     where.parent.mkdir(parents=True, exist_ok=True)
     with _alone(where, watch), no_space_is_fatal(where):
-        if not (where / _RECORD).is_file():
+        if not are_ready(where):
             _train(plan, where, watch, on_resumed)
         os.utime(where / _RECORD)
         return _read(where)
+
+
+def are_ready(where: Path) -> bool:
+    """Whether the experts in this folder are complete."""
+    return (where / _RECORD).is_file()
 
 
 def estimate(plan: Plan) -> Estimate:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import math
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -21,6 +23,8 @@ from runner.settings import Settings, resolve
 from runner.watch import Watch
 
 SCHEDULES = ("constant", "linear", "log")
+Read = Callable[[str, Path | None, int], Dataset]
+"""Gives a dataset by its name, the path that it comes from if not by its name, and a limit per class (0 for none)."""
 
 
 @dataclass(frozen=True)
@@ -62,18 +66,18 @@ class Plan:
         return from_dict(own | ({"epochs": self.settings.epochs} if self.settings.epochs else {}))
 
 
-def plan(request: Request, watch: Watch) -> Plan:
-    """Check a request against its method and data. Raises FatalError before anything is run or written."""
+def plan(request: Request, watch: Watch, read: Read | None = None) -> Plan:
+    """Check a request against its method and data. Raises FatalError before anything is run or written.
+
+    `read` gives the data, for callers with many requests of the same.
+    """
     adapter = find(request.method)
     _check_numbers(request)
     name = request.dataset or (stem(request.data) if request.data else "digits")
     changes = (*request.changes, *([f"model={request.model}"] if request.model else []))
     settings = resolve(adapter, request.recipe, name, request.ipc, changes)
     patching.checked_patch(adapter.patch)
-    watch.stage(f"reading {name}", None)
-    dataset = store.load(name, request.data, lambda done, _: watch.progress(done))
-    if settings.limit_per_class:
-        dataset = sets.limited(dataset, settings.limit_per_class)
+    dataset = (read or reader(watch))(name, request.data, settings.limit_per_class)
     slot = choose_slot(adapter, name, dataset)
     job = base.Job(slot, request.ipc, settings.model, settings.options, settings.experts)
     if reason := adapter.refuse(job):
@@ -81,6 +85,21 @@ def plan(request: Request, watch: Watch) -> Plan:
     _check_supply(dataset, request.ipc)
     cell = _cell(request, name, adapter, settings, dataset, job)
     return Plan(adapter, dataset, slot, settings, cell, job, request.data)
+
+
+def reader(watch: Watch) -> Read:
+    """Reads each dataset once, and each limit of one once, however often it is asked for."""
+
+    @functools.cache
+    def whole(name: str, path: Path | None) -> Dataset:
+        watch.stage(f"reading {name}", None)
+        return store.load(name, path, lambda done, _: watch.progress(done))
+
+    @functools.cache
+    def read(name: str, path: Path | None, limit: int) -> Dataset:
+        return sets.limited(whole(name, path), limit) if limit else whole(name, path)
+
+    return read
 
 
 def choose_slot(adapter: Adapter, name: str, dataset: Dataset) -> Slot:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, Task, TaskID, TextColumn, TimeRemainingColumn
@@ -13,6 +13,9 @@ from rich.table import Table
 from rich.text import Text
 
 from runner.proof import Proof, problems
+
+if TYPE_CHECKING:
+    from runner.bench.conduct import Outlook
 
 OUT = Console(highlight=False)
 ERR = Console(stderr=True, highlight=False)
@@ -115,3 +118,24 @@ def proofs(found: Sequence[Proof]) -> None:
     for proof in found:
         for problem in problems(proof):
             ERR.print(f"{proof.method}: {problem}", markup=False, soft_wrap=True)
+
+
+def bench(ahead: Outlook, found: Mapping[str, Any], workers: int) -> None:
+    """The cells of a benchmark with their states, what was left out, and what the rest takes."""
+    rows = [[c["name"], c["state"], c["experts"] or ""] for c in found["cells"]]
+    table("", ("cell", "state", "experts"), rows)
+    for gone in ahead.bench.left_out:
+        OUT.print(
+            f"left out: {gone.method} on {gone.dataset}, ipc {gone.ipc}: {gone.reason}", soft_wrap=True, markup=False
+        )
+    for cell in found["cells"]:
+        if "error" in cell:
+            OUT.print(f"failed: {cell['name']}\n{cell['error']}", soft_wrap=True, markup=False)
+    for group in ahead.groups:
+        cost = group.estimate
+        words = f"about {cost.seconds / 60:.0f} min, {cost.bytes / 1e6:.0f} MB" if cost else "there already"
+        OUT.print(f"experts {group.where.name}, for {group.cells} cells: {words}", soft_wrap=True, markup=False)
+    counts = ", ".join(f"{number} {state}" for state, number in found["states"].items())
+    left = f"; to come: about {ahead.seconds / workers / 60:.0f} min" if ahead.seconds and not found["ran"] else ""
+    more = f" and {ahead.unknown} cells of unknown time" if ahead.unknown and not found["ran"] else ""
+    OUT.print(f"{len(found['cells'])} cells: {counts}{left}{more}", soft_wrap=True)

@@ -75,7 +75,7 @@ def _forbidden(name: str, word: str) -> bool:
     methods = {f"adapters.{method}" for method in ADAPTERS}
     rules = [
         inside(name, "runner") and top == "plugins",
-        inside(name, "runner") and top == "analysis" and name != "runner.cli",
+        inside(name, "runner") and top == "analysis" and not inside(name, "runner.cli"),
         inside(name, "analysis")
         and (top == "adapters" or word.startswith(("runner.git", "runner.process", "runner.patching"))),
         inside(name, LAUNCHER) and ours and not inside(word, LAUNCHER),

@@ -1,0 +1,163 @@
+"""What a benchmark asks for: one TOML file, read and checked before anything is run."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from adapters.base import Value
+from adapters.registry import ADAPTERS
+from runner.errors import FatalError, unknown
+
+_LISTS: dict[str, type | tuple[type, ...]] = {
+    "methods": str,
+    "datasets": str,
+    "ipc": int,
+    "weights": (int, float),
+    "schedules": str,
+    "models": str,
+    "seeds": int,
+}
+_DEFAULTS: dict[str, list[Any]] = {"ipc": [1], "weights": [0], "schedules": ["constant"], "models": [""], "seeds": [0]}
+_OTHERS = {"recipe", "set", "method", "data", "evaluate"}
+_OVERRIDES = ("weights", "schedules", "models", "recipe", "set")
+_EVALUATE = ("models", "protocol", "networks", "floor")
+
+
+@dataclass(frozen=True)
+class Part:
+    """What holds for one method: its own word where the spec has one, else the spec's."""
+
+    weights: tuple[float, ...]
+    schedules: tuple[str, ...]
+    models: tuple[str, ...]
+    recipe: str
+    settings: Mapping[str, Value]
+
+
+@dataclass(frozen=True)
+class Spec:
+    """A benchmark's lists, and how its distilled sets are evaluated beside what each run does itself."""
+
+    methods: tuple[str, ...]
+    datasets: tuple[str, ...]
+    ipc: tuple[int, ...]
+    seeds: tuple[int, ...]
+    parts: Mapping[str, Part]
+    """By method."""
+    data: Mapping[str, Path] = field(default_factory=dict)
+    """Folders or archives of datasets, by name."""
+    models: tuple[str, ...] = ()
+    """Further networks that each set is evaluated with."""
+    protocol: str = "upstream"
+    networks: int = 0
+    floor: bool = True
+    """Whether random real images, as many, are evaluated, too."""
+
+
+def read(path: Path) -> Spec:
+    """The spec in a file. Raises FatalError for what is missing, unknown or of the wrong kind, naming it."""
+    try:
+        found = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise FatalError(f"cannot read {path}: {error}\nexamples/quick.toml shows what a spec looks like") from error
+    return _spec(found, path)
+
+
+def _spec(found: Mapping[str, Any], path: Path) -> Spec:
+    where = str(path)
+    _only(found, {*_LISTS, *_OTHERS}, where)
+    lists = {name: _list(found, name, where) for name in _LISTS}
+    for method in lists["methods"]:
+        if method not in ADAPTERS:
+            raise unknown(f"method in {where}", method, sorted(ADAPTERS))
+    own = _table(found, "method", where)
+    if strangers := sorted(set(own) - set(lists["methods"])):
+        raise FatalError(f"{where}: [method.{strangers[0]}] is of none of its methods: {', '.join(lists['methods'])}")
+    evaluate = _table(found, "evaluate", where)
+    _only(evaluate, set(_EVALUATE), f"{where}: [evaluate]")
+    if (protocol := evaluate.get("protocol", "upstream")) not in ("upstream", "uniform"):
+        raise unknown(f"protocol in {where}", str(protocol), ["upstream", "uniform"])
+    return Spec(
+        methods=tuple(lists["methods"]),
+        datasets=tuple(lists["datasets"]),
+        ipc=tuple(lists["ipc"]),
+        seeds=tuple(lists["seeds"]),
+        parts={method: _part(found, own.get(method, {}), f"{where}: [method.{method}]") for method in lists["methods"]},
+        data={name: _beside(path, str(place)) for name, place in _table(found, "data", where).items()},
+        models=tuple(_texts(evaluate.get("models", []), f"{where}: evaluate.models")),
+        protocol=protocol,
+        networks=_whole(evaluate.get("networks", 0), f"{where}: evaluate.networks"),
+        floor=bool(evaluate.get("floor", True)),
+    )
+
+
+def _part(found: Mapping[str, Any], own: Mapping[str, Any], where: str) -> Part:
+    _only(own, set(_OVERRIDES), where)
+    merged = {**found, **own}
+    settings = {**_table(found, "set", where), **_table(own, "set", where)}
+    for name, value in settings.items():
+        if not isinstance(value, int | float | str):
+            raise FatalError(f"{where}: set.{name} is {value!r}; give a number or a text")
+    return Part(
+        weights=tuple(float(weight) for weight in _list(merged, "weights", where)),
+        schedules=tuple(_list(merged, "schedules", where)),
+        models=tuple(_list(merged, "models", where)),
+        recipe=str(merged.get("recipe", "quick")),
+        settings=settings,
+    )
+
+
+def _list(found: Mapping[str, Any], name: str, where: str) -> list[Any]:
+    """A list of the spec: not empty, of one kind, nothing twice."""
+    values = found.get(name, _DEFAULTS.get(name))
+    kind = _LISTS[name]
+    sound = isinstance(values, list) and values and all(isinstance(v, kind) and not isinstance(v, bool) for v in values)
+    if not sound or len(set(values)) < len(values):
+        given = "is missing" if values is None else f"is {values!r}"
+        raise FatalError(f"{where}: {name} {given}; give a list such as {_EXAMPLES[name]}, nothing twice")
+    return list(values)
+
+
+_EXAMPLES = {
+    "methods": '["dc", "dm"]',
+    "datasets": '["digits"]',
+    "ipc": "[1, 10]",
+    "weights": "[0, 0.5]",
+    "schedules": '["constant"]',
+    "models": '["ConvNetW32"]',
+    "seeds": "[0, 1, 2]",
+}
+
+
+def _table(found: Mapping[str, Any], name: str, where: str) -> dict[str, Any]:
+    value = found.get(name, {})
+    if not isinstance(value, dict):
+        raise FatalError(f"{where}: {name} is {value!r}; give a table")
+    return value
+
+
+def _texts(values: Any, where: str) -> Sequence[str]:  # noqa: ANN401 - whatever the file holds
+    if not isinstance(values, list) or not all(isinstance(value, str) for value in values):
+        raise FatalError(f"{where} is {values!r}; give a list of names")
+    return values
+
+
+def _whole(value: Any, where: str) -> int:  # noqa: ANN401
+    if not isinstance(value, int) or isinstance(value, bool) or value < 0:
+        raise FatalError(f"{where} is {value!r}; give a whole number, 0 for the protocol's own")
+    return value
+
+
+def _beside(spec: Path, place: str) -> Path:
+    """A path of the spec is relative to the spec's folder."""
+    return (spec.parent / Path(place).expanduser()).resolve()
+
+
+def _only(found: Mapping[str, Any], known: set[str], where: str) -> None:
+    for name in found:
+        if name not in known:
+            raise FatalError(f"{where}: unknown {name!r}. Known: {', '.join(sorted(known))}")

@@ -1,0 +1,44 @@
+"""The command line: each command parses, calls one function of the library, and prints."""
+
+from __future__ import annotations
+
+import sys
+import traceback
+from collections.abc import Callable, Sequence
+
+from runner import show
+from runner.cli import patches, runs, sweeps
+from runner.cli.common import app, print_json
+from runner.errors import FatalError
+
+__all__ = ["call", "guarded", "main", "patches", "runs", "sweeps"]
+
+
+def main() -> None:
+    """Run the command line and exit."""
+    sys.exit(call(sys.argv[1:]))
+
+
+def call(arguments: Sequence[str]) -> int:
+    """Run one command; return 0 done, 1 expected failure, 2 wrong usage, 3 a bug, 130 interrupted."""
+    return guarded(lambda: app(list(arguments)), as_json="--json" in arguments)
+
+
+def guarded(work: Callable[[], None], *, as_json: bool = False) -> int:
+    """Do `work`; print what went wrong for people, and return the exit code for it."""
+    try:
+        work()
+    except SystemExit as stop:  # typer's own: done, wrong usage (2), interrupted (130)
+        return int(stop.code or 0)
+    except KeyboardInterrupt:
+        return 130
+    except FatalError as error:
+        show.ERR.print(f"error: {error}", style="red", markup=False, soft_wrap=True)
+        if as_json:
+            print_json({"error": str(error)})
+        return 1
+    except Exception:
+        traceback.print_exc()
+        show.ERR.print("This is a bug in sdc. Please report it with the lines above and the command you gave.")
+        return 3
+    return 0
