@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import os
 import signal
+import tarfile
+from collections import Counter
 
 # Workers side by side, each with as many threads as there are cores, would wait for each other most of the time.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +23,7 @@ from adapters.base import Adapter
 from adapters.registry import ADAPTERS
 from runner import cli, patching, paths
 from runner.errors import FatalError
+from runner.files import replacing
 from tests import fake
 
 # What is started in a shell's background ignores Ctrl-C, and so would the commands that tests interrupt.
@@ -106,12 +109,34 @@ def true_upstream(upstream_tree: Callable[[str], Path]) -> None:
 
 
 @pytest.fixture(scope="session")
-def archives() -> Path:
-    """The folder of cifar10.tar.xz and mnist10k.tar.xz: `$SDC_TEST_DATA`, else ../shared/data."""
-    folder = Path(os.environ.get("SDC_TEST_DATA") or paths.ROOT.parent / "shared" / "data")
-    if not (folder / "mnist10k.tar.xz").is_file():
-        pytest.skip(f"no archives of real images in {folder}; name their folder: SDC_TEST_DATA=DIR")
-    return folder
+def archives(shared: Path) -> Path:
+    """A folder of cifar10.tar.xz and mnist10k.tar.xz, each cut to 64 training and 30 test images of every class.
+
+    Out of those in `$SDC_TEST_DATA`, else ../shared/data: a script is shown no more in a test, and testing networks on
+    ten thousand images would take longer than all else.
+    """
+    whole = Path(os.environ.get("SDC_TEST_DATA") or paths.ROOT.parent / "shared" / "data")
+    if not (whole / "mnist10k.tar.xz").is_file():
+        pytest.skip(f"no archives of real images in {whole}; name their folder: SDC_TEST_DATA=DIR")
+    few = shared / "archives"
+    with FileLock(shared / "archives.lock"):
+        for name in ("cifar10.tar.xz", "mnist10k.tar.xz"):
+            if not (few / name).is_file():
+                with replacing(few / name) as partial:
+                    _cut(whole / name, partial, {"train": 64, "test": 30})
+    return few
+
+
+def _cut(archive: Path, into: Path, most: Mapping[str, int]) -> None:
+    """The first images of each class of an archive's parts, byte for byte."""
+    taken: Counter[str] = Counter()
+    with tarfile.open(archive) as source, tarfile.open(into, "w:xz", preset=0) as target:
+        for member in source:
+            part = next((part for part in most if part in Path(member.name).parts), None)
+            folder = str(Path(member.name).parent)
+            if member.isfile() and part and taken[folder] < most[part]:
+                taken[folder] += 1
+                target.addfile(member, source.extractfile(member))
 
 
 @pytest.fixture
