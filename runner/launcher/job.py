@@ -64,6 +64,10 @@ class Job:
     """As many steps they took."""
     earlier: float = 0.0
     """And as many seconds."""
+    history: str = ""
+    """The folder where the distilled set is kept as it was at the start and behind every `history_every` steps."""
+    history_every: int = 0
+    """0: none is kept."""
     options: str = ""
     """Where the options that the script takes are written; empty: nowhere."""
     parent: int = 0
