@@ -133,6 +133,8 @@ def test_the_same_command_twice_gives_the_same_bits_and_accuracies_and_other_inp
     assert first.json["accuracy"] == second.json["accuracy"]
     different = [bits(outcome)[-10 * 3 * 32 * 32 * 4 :] for outcome in (first, other_seed, other_weight, without)]
     assert len(set(different)) == 4
+    seeds = [[score["seed"] for score in outcome.json["accuracy"]] for outcome in (first, other_weight, without)]
+    assert seeds[0] == seeds[1] == seeds[2]
     assert other_seed.json["accuracy"] != first.json["accuracy"]
 
 
