@@ -16,7 +16,7 @@ from filelock import FileLock
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 
-from runner import distilled, experts, jobs, patching, process
+from runner import distilled, experts, history, jobs, patching, process
 from runner.cell import in_the_clear
 from runner.data.sets import Dataset
 from runner.distilled import DistilledSet
@@ -136,12 +136,13 @@ def _distil(plan: Plan, folder: Path, watch: Watch) -> Result:
     if (done := _done(snapshot)).iterations:
         watch.say(f"going on from step {done.steps}")
         _resumed(folder, "distil", step=done.steps, iteration=done.iterations)
+    history.forget(folder, behind=done.steps)
     began = time.monotonic()
     with tempfile.TemporaryDirectory(prefix=".work.", dir=folder) as name:  # whatever the script itself leaves goes too
         work = Path(name)
         if trained:
             (work / "buffers").symlink_to(trained.folder)
-        job = jobs.distillation(plan, work, folder, done)
+        job = history.kept(jobs.distillation(plan, work, folder, done), plan, folder, watch)
         watch.stage(f"distilling with {plan.adapter.method}", plan.steps())
         try:
             ended = process.launch(job, work, folder / "log.txt", watch, plan.adapter.advice)
@@ -230,6 +231,8 @@ def _forget(folder: Path, *, distilled_too: bool) -> None:
     unfinished = ["distil.json", "snapshot.safetensors", "scores.json", "resumed.json"]
     for name in ["result.json", *(["distilled.safetensors", "images.png", *unfinished] if distilled_too else [])]:
         (folder / name).unlink(missing_ok=True)
+    if distilled_too:
+        history.forget(folder)
     for left in (*folder.glob(".*.partial"), *folder.glob("*.partial")):
         left.unlink()
     for work in folder.glob(".work.*"):

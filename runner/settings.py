@@ -15,6 +15,7 @@ COMMON = {
     "networks": Option(5, "networks trained on the distilled set to evaluate it"),
     "epochs": Option(0, "epochs of each of them; 0 for the protocol's own number"),
     "snapshot_every": Option(100, "updates of the images between two snapshots"),
+    "history": Option(8, "states of the images kept on the way, for difficulty over the steps; 0 for none"),
 }
 """What can be set for every method, beside its script's options."""
 
@@ -33,6 +34,7 @@ class Settings:
     networks: int
     epochs: int
     snapshot_every: int
+    history: int
     source: str
 
 

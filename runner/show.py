@@ -120,6 +120,19 @@ def proofs(found: Sequence[Proof]) -> None:
             ERR.print(f"{proof.method}: {problem}", markup=False, soft_wrap=True)
 
 
+def calibration(facts: Mapping[str, Any]) -> None:
+    """The weight of each fraction, and how far single updates are from the balance."""
+    title = f"{facts['method']} on {facts['dataset']}, ipc {facts['ipc']}, {facts['model']}, seed {facts['seed']}"
+    rows = [[f"{each['fraction']:g}", f"{each['weight']:g}"] for each in facts["weights"]]
+    table(title, ("fraction", "weight"), rows, right=("weight",))
+    ratios, cosines = sorted(facts["ratios"]), facts["cosines"]
+    OUT.print(
+        f"equal at {facts['balance']:.3g} (median of {facts['updates']} updates, {ratios[0]:.3g} to {ratios[-1]:.3g}); "
+        f"cosine of the two gradients {sum(cosines) / len(cosines):+.3f}",
+        soft_wrap=True,
+    )
+
+
 def bench(ahead: Outlook, found: Mapping[str, Any], workers: int) -> None:
     """The cells of a benchmark with their states, what was left out, and what the rest takes."""
     rows = [[c["name"], c["state"], c["experts"] or ""] for c in found["cells"]]

@@ -1,4 +1,4 @@
-"""Commands on many runs: bench."""
+"""Commands on many runs: bench; and what chooses their weights: calibrate."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from runner import show
-from runner.cli.common import Json, Runs, app, print_json
+from runner.cli.common import NAMES, Changes, Data, Dataset, Json, Model, Recipe, Runs, app, print_json
 
 if TYPE_CHECKING:
     from runner.bench.cells import Cell
@@ -48,3 +48,36 @@ def bench(
         show.bench(ahead, found, slots.count)
     if found["failed"] and not dry_run:
         raise typer.Exit(1)
+
+
+@app.command()
+def calibrate(
+    method: Annotated[str, typer.Argument(help=NAMES)],
+    *,
+    dataset: Dataset = None,
+    data: Data = None,
+    ipc: Annotated[int, typer.Option(help="Images per class.")] = 1,
+    seed: Annotated[int, typer.Option(help="Seed of the run that is measured.")] = 0,
+    recipe: Recipe = "quick",
+    model: Model = None,
+    changes: Changes = None,
+    fractions: Annotated[
+        list[float] | None,
+        typer.Option("--fraction", help="Length of the term's image gradient, in parts of the matching loss's."),
+    ] = None,
+    updates: Annotated[int, typer.Option(help="Updates of the images that are looked at; 0: the usual number.")] = 0,
+    runs_folder: Runs = Path("runs"),
+    as_json: Json = False,
+) -> None:
+    """Measure, over the first updates of a run, at which weight the SDC term weighs how much."""
+    from runner import calibrate as calibration
+    from runner.plan import Request, plan
+
+    request = Request(method, 0.0, dataset, data, ipc, "constant", seed, recipe, model, tuple(changes or ()))
+    asked = fractions or calibration.FRACTIONS
+    with show.bars() as watch:
+        facts = calibration.weights(plan(request, watch), asked, runs_folder, watch, updates or calibration.UPDATES)
+    if as_json:
+        print_json(facts)
+    else:
+        show.calibration(facts)

@@ -12,17 +12,20 @@ from pathlib import Path
 
 from runner.launcher import data, device, layout, memory, options, recorder, whitening
 from runner.launcher.clock import Clock
+from runner.launcher.follow import Follow
 from runner.launcher.job import DIVERGED, IDLE, INTERRUPTED, DivergedError, IdleError, Job
 from runner.launcher.loop import Loop
 from runner.launcher.steps import Steps
 from runner.launcher.tap import Tap
+
+_WATCHES: dict[str, type[Tap | Steps | Follow]] = {"images": Tap, "networks": Steps, "gradients": Follow}
 
 
 def main() -> int:
     """Read the job, install the bridges, run the script as `__main__`, save what it made."""
     job = Job.read(Path(sys.argv[1]))
     metrics, clock = recorder.Metrics(Path(job.metrics), job.earlier), Clock(job.seed, Path(job.tree))
-    watched = (Tap if job.makes == "images" else Steps)(job, metrics, clock)
+    watched = _WATCHES[job.makes](job, metrics, clock)
     signal.signal(signal.SIGINT, lambda *_: _interrupt(watched))
     loop = {"range": Loop(Path(job.script), job.loop, job.done, watched.before).numbers} if job.loop else {}
     if job.device == "cpu":
@@ -58,7 +61,7 @@ def main() -> int:
     return 0
 
 
-def _interrupt(watched: Tap | Steps) -> None:
+def _interrupt(watched: Tap | Steps | Follow) -> None:
     """Stop where the script can go on from, if it will get there; at once if asked again."""
     if not watched.stop():
         raise KeyboardInterrupt

@@ -36,7 +36,7 @@ class Job:
     """A safetensors file: train_images and test_images uint8 [N, C, H, W], train_labels and test_labels int64 [N]."""
     classes: tuple[str, ...]
     output: str
-    """Where the final images go."""
+    """Where the final images go; of gradients, the folder that is made for them."""
     snapshot: str
     """Where the images, and all that going on takes, are kept: at most `snapshot_every` steps are lost."""
     metrics: str
@@ -46,8 +46,9 @@ class Job:
     snapshot_every: int
     tree: str
     """The top folder of the upstream's clone: the script imports from there, too, and reads our clock."""
-    makes: Literal["images", "networks"] = "images"
-    """What the script trains: synthetic images, which are watched and kept, or networks, which it keeps itself."""
+    makes: Literal["images", "networks", "gradients"] = "images"
+    """What the script is run for: synthetic images, which are watched and kept; networks, which it keeps itself; or the
+    gradients that reach the images at the first updates, after which it is ended."""
     loss: str = ""
     """What the script calls the loss that it logs behind each step; empty: a step ends with the images' update."""
     average: float = 0.0
@@ -64,6 +65,14 @@ class Job:
     """As many steps they took."""
     earlier: float = 0.0
     """And as many seconds."""
+    history: str = ""
+    """The folder where the distilled set is kept as it was at the start and behind every `history_every` steps."""
+    history_every: int = 0
+    """0: none is kept."""
+    updates: int = 0
+    """Of gradients: at so many updates."""
+    leader: str = ""
+    """Of gradients: the folder that another process left, whose states are gone through; empty: this one's own are."""
     options: str = ""
     """Where the options that the script takes are written; empty: nowhere."""
     parent: int = 0

@@ -109,8 +109,7 @@ class Tap:
 
     def _before_update(self, optimizer: Optimizer, *_: Any) -> None:
         found = synthetic(optimizer)
-        if not self.steps:
-            self._first |= {name: tensor.detach().clone() for name, tensor in found.items() if name not in self._first}
+        self._first |= {name: tensor.detach().clone() for name, tensor in found.items() if name not in self._first}
         if self._job.average and self._average is None and "images" in found:
             self._average = found["images"].detach().clone()
 
@@ -131,6 +130,8 @@ class Tap:
         self.steps += 1
         if problem := self._loss_problem(loss):
             raise DivergedError(f"step {self.steps}: {problem}")
+        if self.steps == 1:
+            self._remember(0, self._first)
         if self.steps == 1 and self._first and not self._job.loop:
             self._pending = 0, self._first, {}
         if self._pending:  # the loss behind it shows that it is sound
@@ -138,6 +139,7 @@ class Tap:
             self._pending = None
         if problem := self._tensor_problem():
             raise DivergedError(f"step {self.steps}: {problem}")
+        self._remember(self.steps, {})
         lr = {"lr": float(self._live["lr"].detach())} if "lr" in self._live else {}
         self._metrics.write("step", {"step": self.steps, "loss": loss, **lr})
         if self._live and not self._job.loop and (self._is_early() or self.steps % self._job.snapshot_every == 0):
@@ -208,6 +210,18 @@ class Tap:
             if not 0 < lr < EXPLODED * first:
                 return f"the learned rate is {lr:.4g}, and started from {first:.4g}"
         return None
+
+    def _remember(self, step: int, over: Mapping[str, Tensor]) -> None:
+        """Keep the distilled set, with the tensors of `over` in it, if it is one of the states that are asked for."""
+        every = self._job.history_every
+        if not every or step % every:
+            return
+        built = {
+            name: synthetic(optimizer)[name] for name, optimizer in self._optimizers.items()
+        }  # perhaps never moved
+        found = {name: tensor.detach().float() for name, tensor in {**built, **self._tensors(), **over}.items()}
+        Path(self._job.history).mkdir(exist_ok=True)
+        self._save(f"{self._job.history}/{step:06}.safetensors", step, found, {})
 
     def _tensors(self) -> dict[str, Tensor]:
         """The distilled set as it is now."""

@@ -292,6 +292,66 @@ def test_the_moving_average_of_the_images_is_the_outcome_where_it_is_asked_for(l
     assert load_file(child.output)["images"].allclose(torch.full(SHAPE, expected))
 
 
+def states(child: Child) -> dict[str, dict[str, Tensor]]:
+    return {file.name: load_file(file) for file in (child.work / "history").iterdir()}
+
+
+def test_the_set_is_kept_as_it_was_at_the_start_and_behind_every_so_many_steps(launch: Launch) -> None:
+    asked = {"history": "history", "history_every": 2}
+    child = launch("history", HALVING + "for _ in range(5):\n    backward()\n    optimizer.step()\n", **asked)
+
+    found = states(child)
+    assert sorted(found) == ["000000.safetensors", "000002.safetensors", "000004.safetensors"]
+    for name, state in found.items():
+        assert state.keys() == {"images"}
+        assert state["images"].equal(halved(int(name[:6])))
+    assert load_file(child.output)["images"].equal(halved(5))
+
+
+def test_what_is_kept_on_the_way_is_the_average_where_that_is_the_outcome(launch: Launch) -> None:
+    asked = {"history": "history", "history_every": 1, "average": 0.75}
+    script = HALVING + "for _ in range(2):\n    backward()\n    optimizer.step()\n"
+    found = states(launch("history-average", script, **asked))
+
+    first = 0.75 + 0.25 * 0.5
+    expected = {"000000": 1.0, "000001": first, "000002": 0.75 * first + 0.25 * 0.25}
+    assert {name[:6]: float(state["images"].mean()) for name, state in found.items()} == pytest.approx(expected)
+
+
+SKIPPING = (
+    HALVING
+    + """
+import wandb
+
+rate = torch.tensor(0.5, requires_grad=True)
+logits = torch.zeros(4, 2, requires_grad=True)
+learners = [torch.optim.SGD([rate], lr=1.0), torch.optim.SGD([logits], lr=1.0)]
+for step in range(1, 5):
+    loss = backward()
+    rate.grad, logits.grad = torch.tensor(0.125), torch.full((4, 2), -2.0)
+    if step > 2:
+        optimizer.step()
+        for learner in learners:
+            learner.step()
+    wandb.log({"Grand": loss.detach()})
+"""
+)
+
+
+def test_steps_that_are_not_taken_at_first_leave_the_start_as_it_is(launch: Launch) -> None:
+    child = launch("skipping", SKIPPING, loss="Grand", history="history", history_every=1)
+
+    assert child.code == 0, child.said
+    found = states(child)
+    taken = {"000000": 0, "000001": 0, "000002": 0, "000003": 1, "000004": 2}
+    assert {name[:6]: len(state) for name, state in found.items()} == dict.fromkeys(taken, 3)
+    for name, updates in taken.items():
+        state = found[f"{name}.safetensors"]
+        assert state["images"].equal(halved(updates))
+        assert state["labels"].equal(torch.full((4, 2), 2.0 * updates))
+        assert float(state["lr"]) == 0.5 - 0.125 * updates
+
+
 def test_a_script_that_fails_shows_its_traceback_and_leaves_no_final_set(launch: Launch) -> None:
     child = launch("error", ERROR)
 

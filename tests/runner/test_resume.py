@@ -76,6 +76,10 @@ def same(first: Path, second: Path) -> bool:
     return tensors.keys() == others.keys() and all(tensor.equal(others[name]) for name, tensor in tensors.items())
 
 
+def states(folder: Path) -> dict[str, bytes]:
+    return {file.name: file.read_bytes() for file in (folder / "history").iterdir()}
+
+
 @pytest.mark.parametrize("who", ["the script", "the command", "both"])
 def test_a_distillation_that_is_killed_goes_on_from_its_last_snapshot_to_the_same_bits(
     who: str, whole: Outcome, fake_upstream: fake.Fake, sdc: Sdc, tmp_path: Path
@@ -101,6 +105,8 @@ def test_a_distillation_that_is_killed_goes_on_from_its_last_snapshot_to_the_sam
     assert sorted(path.name for path in folder.iterdir()) == sorted(
         path.name for path in Path(whole.json["run"]).iterdir()
     )
+    assert states(folder) == states(Path(whole.json["run"]))
+    assert len(states(folder)) == 9
     assert whole.json["resumed"] == []
     assert json.loads((folder / "result.json").read_text())["resumed"] == [resumed]
 

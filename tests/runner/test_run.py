@@ -20,7 +20,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from adapters.registry import ADAPTERS
-from runner import paths, process, run
+from runner import history, paths, process, run
 from tests import fake
 from tests.conftest import Outcome, Sdc
 
@@ -29,6 +29,7 @@ FILES = [
     ".lock",
     "cell.json",
     "distilled.safetensors",
+    "history",
     "images.png",
     "log.txt",
     "metrics.jsonl",
@@ -132,6 +133,8 @@ def test_the_same_command_twice_gives_the_same_bits_and_accuracies_and_other_inp
     assert first.json["accuracy"] == second.json["accuracy"]
     different = [bits(outcome)[-10 * 3 * 32 * 32 * 4 :] for outcome in (first, other_seed, other_weight, without)]
     assert len(set(different)) == 4
+    seeds = [[score["seed"] for score in outcome.json["accuracy"]] for outcome in (first, other_weight, without)]
+    assert seeds[0] == seeds[1] == seeds[2]
     assert other_seed.json["accuracy"] != first.json["accuracy"]
 
 
@@ -147,6 +150,45 @@ def test_a_complete_run_is_read_and_not_repeated_unless_asked(distil: Run) -> No
     repeated = distil("--again")
     assert file.stat().st_mtime_ns > made
     assert (file.read_bytes(), repeated.json["accuracy"]) == (content, first.json["accuracy"])
+
+
+def test_states_of_the_images_are_kept_on_the_way_and_change_nothing(distil: Run) -> None:
+    few, none = distil("--set", "history=2", "--set", "steps=5"), distil("--set", "history=0", "--set", "steps=5")
+
+    folder = Path(few.json["run"]) / "history"
+    assert names(folder) == ["000000.safetensors", "000003.safetensors"]
+    start, later, end = (
+        load_file(file)["images"] for file in (*sorted(folder.iterdir()), folder.parent / "distilled.safetensors")
+    )
+    assert (start.dtype, start.shape) == (torch.float32, (10, 3, 32, 32))
+    assert not start.equal(later)
+    assert not later.equal(end)
+    assert not (Path(none.json["run"]) / "history").exists()
+    assert load_file(Path(none.json["run"]) / "distilled.safetensors")["images"].equal(end)
+    assert none.json["accuracy"] == few.json["accuracy"]
+
+
+def test_a_run_that_is_repeated_keeps_no_state_of_the_one_before(distil: Run) -> None:
+    folder = Path(distil().json["run"]) / "history"
+    assert names(folder) == [f"{step:06}.safetensors" for step in range(5)]
+    (folder / "000099.safetensors").write_bytes(b"of another run")
+
+    assert distil("--again").code == 0
+    assert names(folder) == [f"{step:06}.safetensors" for step in range(5)]
+
+
+def test_fewer_states_are_kept_where_one_is_large_and_the_run_says_so(
+    distil: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    size = 4 * 10 * (3 * 32 * 32 + 10)
+    for limit, kept in ((3 * size, ["000000", "000002", "000004"]), (2 * size - 1, [])):
+        monkeypatch.setattr(history, "LIMIT", limit)
+        outcome = distil("--again")
+
+        folder = Path(outcome.json["run"]) / "history"
+        assert sorted(file.stem for file in folder.glob("*")) == kept
+        assert sum(file.stat().st_size for file in folder.glob("*")) < limit
+        assert f"a state takes 0 MB; {2 if kept else 'none'} of 8 kept" in outcome.err
 
 
 def test_an_interrupted_evaluation_goes_on_from_the_distilled_set(distil: Run, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -301,7 +343,7 @@ def test_a_script_that_ends_with_an_error_shows_its_last_lines(distil: Run, tmp_
     assert outcome.code == 1
     assert "ValueError: the fake script was told to fail" in outcome.json["error"]
     assert str(folder / "log.txt") in outcome.json["error"]
-    assert names(folder) == [".lock", "cell.json", "log.txt", "metrics.jsonl", "snapshot.safetensors"]
+    assert names(folder) == [".lock", "cell.json", "history", "log.txt", "metrics.jsonl", "snapshot.safetensors"]
 
 
 def test_a_diverging_script_is_stopped_with_advice_and_its_last_good_images_are_kept(
@@ -313,7 +355,7 @@ def test_a_diverging_script_is_stopped_with_advice_and_its_last_good_images_are_
     assert outcome.code == 1
     assert "Training diverged. Lower --set rate=..." in outcome.json["error"]
     assert bool(load_file(folder / "snapshot.safetensors")["images"].isfinite().all())
-    assert names(folder) == [".lock", "cell.json", "log.txt", "metrics.jsonl", "snapshot.safetensors"]
+    assert names(folder) == [".lock", "cell.json", "history", "log.txt", "metrics.jsonl", "snapshot.safetensors"]
 
 
 def test_a_script_that_makes_no_steps_is_noticed(distil: Run, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -342,7 +384,7 @@ def test_ctrl_c_during_distillation_keeps_a_snapshot(fake_upstream: fake.Fake, t
 
     (folder,) = runs.iterdir()
     assert child.returncode == 130
-    assert names(folder) == [".lock", "cell.json", "log.txt", "metrics.jsonl", "snapshot.safetensors"]
+    assert names(folder) == [".lock", "cell.json", "history", "log.txt", "metrics.jsonl", "snapshot.safetensors"]
     assert str(folder / "snapshot.safetensors") in said
     assert load_file(folder / "snapshot.safetensors")["images"].shape == (10, 3, 32, 32)
     assert not subprocess.run(["pgrep", "-f", str(folder)], check=False, capture_output=True).stdout
@@ -385,5 +427,8 @@ def test_a_full_disk_ends_with_a_clear_error_and_no_half_made_file(
 
     assert child.returncode == 1, said
     assert "no space left" in json.loads(out)["error"].lower()
-    left = [path.name for path in (tmp_path / "left").rglob("*") if path.is_file() and not path.name.endswith(".lock")]
-    assert set(left) <= {"cell.json", "log.txt", "metrics.jsonl", "snapshot.safetensors"}
+    left = [path for path in (tmp_path / "left").rglob("*") if path.is_file() and path.suffix != ".lock"]
+    states = [path for path in left if path.parent.name == "history"]
+    assert all("images" in load_file(state) for state in states)  # each of them whole
+    named = {path.name for path in left if path not in states and path.name != ".lock"}
+    assert named <= {"cell.json", "log.txt", "metrics.jsonl", "snapshot.safetensors"}
