@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from runner import distilled, foreign
-from runner.data import store
+from runner.data import sets, store
 from runner.data.sets import Dataset
 from runner.distilled import DistilledSet
 from runner.errors import FatalError, unknown
@@ -42,6 +43,8 @@ def evaluate_file(request: Request, watch: Watch) -> Result:
     path = request.data or (Path(cell["data"]) if cell.get("data") and not request.dataset else None)
     name = request.dataset or found.view.dataset
     data = _data(name, path, watch)
+    if (held_out := cell.get("settings", {}).get("validation", 0)) and not (request.dataset or request.data):
+        data = sets.held_out(data, held_out)  # what such a run is for must not be told by test images
     models = request.models or (cell.get("model") or "ConvNet",)
     scores = evaluate_set(found, data, models, _protocol(request, found), request.seed, watch)
     return {"state": "complete", "dataset": name, **scores, "run": str(request.path.resolve())}
@@ -74,7 +77,7 @@ def _protocol(request: Request, found: DistilledSet) -> Protocol:
     return override(known[request.protocol], pairs | ({"networks": request.networks} if request.networks else {}))
 
 
-def _cell(path: Path) -> dict[str, str]:
+def _cell(path: Path) -> dict[str, Any]:
     """cell.json of the run folder that the set lies in, if it lies in one."""
     file = (path if path.is_dir() else path.parent) / "cell.json"
     return dict(json.loads(file.read_text())) if file.is_file() else {}

@@ -23,8 +23,9 @@ from runner.settings import Settings, resolve
 from runner.watch import Watch
 
 SCHEDULES = ("constant", "linear", "log")
-Read = Callable[[str, Path | None, int], Dataset]
-"""Gives a dataset by its name, the path that it comes from if not by its name, and a limit per class (0 for none)."""
+Read = Callable[[str, Path | None, int, int], Dataset]
+"""Gives a dataset by its name, the path that it comes from if not by its name, the percentage of its training images
+that is held out to be tested on, and a limit per class of the others (0 for none of either)."""
 
 
 @dataclass(frozen=True)
@@ -77,7 +78,7 @@ def plan(request: Request, watch: Watch, read: Read | None = None) -> Plan:
     changes = (*request.changes, *([f"model={request.model}"] if request.model else []))
     settings = resolve(adapter, request.recipe, name, request.ipc, changes)
     patching.checked_patch(adapter.patch)
-    dataset = (read or reader(watch))(name, request.data, settings.limit_per_class)
+    dataset = (read or reader(watch))(name, request.data, settings.validation, settings.limit_per_class)
     slot = choose_slot(adapter, name, dataset)
     job = base.Job(slot, request.ipc, settings.model, settings.options, settings.experts)
     if reason := adapter.refuse(job):
@@ -88,7 +89,7 @@ def plan(request: Request, watch: Watch, read: Read | None = None) -> Plan:
 
 
 def reader(watch: Watch) -> Read:
-    """Reads each dataset once, and each limit of one once, however often it is asked for."""
+    """Reads each dataset once, and each part of one once, however often it is asked for."""
 
     @functools.cache
     def whole(name: str, path: Path | None) -> Dataset:
@@ -96,8 +97,9 @@ def reader(watch: Watch) -> Read:
         return store.load(name, path, lambda done, _: watch.progress(done))
 
     @functools.cache
-    def read(name: str, path: Path | None, limit: int) -> Dataset:
-        return sets.limited(whole(name, path), limit) if limit else whole(name, path)
+    def read(name: str, path: Path | None, validation: int, limit: int) -> Dataset:
+        found = sets.held_out(whole(name, path), validation) if validation else whole(name, path)
+        return sets.limited(found, limit) if limit else found
 
     return read
 

@@ -12,6 +12,9 @@ from runner.errors import FatalError, unknown
 COMMON = {
     "model": Option("ConvNet", "network of the distillation, and of its evaluation"),
     "limit_per_class": Option(0, "training images of each class that are used; 0 for all"),
+    "validation": Option(
+        0, "percent of each class's training images that are held out and tested on, in place of the test images"
+    ),
     "networks": Option(5, "networks trained on the distilled set to evaluate it"),
     "epochs": Option(0, "epochs of each of them; 0 for the protocol's own number"),
     "snapshot_every": Option(100, "updates of the images between two snapshots"),
@@ -31,6 +34,7 @@ class Settings:
     experts: Mapping[str, Value]
     model: str
     limit_per_class: int
+    validation: int
     networks: int
     epochs: int
     snapshot_every: int

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Literal
 
 from rich.console import Console
+from rich.live import Live
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, Task, TaskID, TextColumn, TimeRemainingColumn
 from rich.progress import ProgressColumn as Column
 from rich.table import Table
@@ -16,6 +17,7 @@ from runner.proof import Proof, problems
 
 if TYPE_CHECKING:
     from runner.bench.conduct import Outlook
+    from runner.bench.live import Now
 
 OUT = Console(highlight=False)
 ERR = Console(stderr=True, highlight=False)
@@ -69,6 +71,43 @@ def bars() -> Iterator[Bars]:
     ]
     with Progress(*columns, console=ERR, disable=not ERR.is_terminal) as progress:
         yield Bars(progress)
+
+
+class Board:
+    """A watch for a benchmark: a table of its cells as they are now, remarks above it."""
+
+    def __init__(self, live: Live) -> None:
+        self._live = live
+
+    def stage(self, name: str, total: int | None) -> None:
+        """Only `total` steps are worth a line."""
+        if total:
+            self.say(name)
+
+    def progress(self, done: int, note: str = "") -> None:
+        """The table shows it."""
+
+    def say(self, text: str) -> None:
+        """Print a remark above the table."""
+        self._live.console.print(text, markup=False)
+
+
+@contextmanager
+def board(look: Callable[[], Now]) -> Iterator[Board]:
+    """A watch that shows what `look` finds, anew each second."""
+    with Live(get_renderable=lambda: _now(look()), console=ERR, refresh_per_second=1, transient=True) as live:
+        yield Board(live)
+
+
+def _now(now: Now) -> Table:
+    left = "" if now.left is None else f"; about {now.left / 60:.0f} min left"
+    counts = ", ".join(f"{number} {state}" for state, number in now.counts.items())
+    shown = Table(title=f"{counts}{left}", title_justify="left")
+    for column in ("running", "stage", "done", "steps/s"):
+        shown.add_column(column, justify="left" if column in ("running", "stage") else "right")
+    for each in now.running:
+        shown.add_row(each.name, each.stage, str(each.done), f"{each.rate:.2f}" if each.rate else "")
+    return shown
 
 
 def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[str] = ()) -> None:

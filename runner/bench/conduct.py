@@ -1,31 +1,36 @@
-"""A benchmark from its spec to its end: what is to do is looked up and prepared, the engine does the rest."""
+"""A benchmark from its spec to its end: what is to do is looked up and prepared, the engine does the rest.
+
+Weights that must be measured or chosen first make rounds: after each the spec is looked at again.
+"""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from runner import patching
-from runner.bench import cells, engine, spec
-from runner.bench.cells import Bench, Cell, Group
-from runner.bench.engine import Slots
+from runner.bench import cells, clock, spec
+from runner.bench.cells import Bench, Cell, Group, Task
 from runner.bench.work import More
 from runner.errors import FatalError
 from runner.methods import find
 from runner.watch import Watch
 
+Engine = Callable[[Sequence[Task], Sequence[Group], More], None]
+"""Carries tasks out, experts first; tells whoever it was made for."""
+
 
 @dataclass(frozen=True)
 class Outlook:
-    """A spec's cells with their states, the experts that those to come share, and what all that will take."""
+    """A spec's tasks with their states, the experts that those to come share, and what all that will take."""
 
     bench: Bench
     states: dict[str, cells.State]
-    """By a cell's folder."""
-    to_do: tuple[Cell, ...]
+    """By a task's folder."""
+    to_do: tuple[Task, ...]
     groups: tuple[Group, ...]
     more: More
     seconds: float
@@ -33,55 +38,67 @@ class Outlook:
     unknown: int
     """Cells of which no time is known, since none like them is done."""
 
-    def counts(self) -> dict[str, int]:
-        """How many cells are in each state."""
-        return dict(Counter(self.states.values()))
-
 
 def outlook(file: Path, runs: Path, watch: Watch, *, retry_failed: bool = False) -> Outlook:
     """Look at a spec and at what is done of it in `runs`."""
     asked = spec.read(file)
-    bench = cells.of(asked, watch)
+    bench = cells.of(asked, runs.resolve(), watch)
     more = More(asked.models, asked.protocol, asked.networks, asked.floor)
-    states = {cell.folder: cell.state(runs) for cell in bench.cells}
+    states = {task.folder: task.state(runs) for task in bench.tasks}
 
-    def wanted(cell: Cell) -> bool:
-        state = states[cell.folder]
+    def wanted(task: Task) -> bool:
+        state = states[task.folder]
         if state == "failed":
             return retry_failed
-        return state != "done" or bool(more.missing(cell, runs))
+        return state != "done" or (isinstance(task, Cell) and bool(more.missing(task, runs)))
 
-    to_do = tuple(cell for cell in bench.cells if wanted(cell))
-    shared = tuple(cells.groups(tuple(cell for cell in to_do if states[cell.folder] != "done")))
-    known = cells.seconds_known(bench.cells, runs)
-    seconds = sum(known.get(cells.kind(cell), 0.0) for cell in to_do)
+    to_do = tuple(task for task in bench.tasks if wanted(task))
+    shared = tuple(cells.groups(task for task in to_do if states[task.folder] != "done"))
+    seconds, unknown = clock.ahead(bench.cells, [task for task in to_do if isinstance(task, Cell)], runs)
     seconds += sum(group.estimate.seconds for group in shared if group.estimate)
-    unknown = sum(cells.kind(cell) not in known for cell in to_do)
-    return Outlook(bench, states, to_do, shared, more, seconds, unknown)
+    return Outlook(bench, states, to_do, shared, more, seconds, unknown + len(bench.waiting))
 
 
-def carry_out(ahead: Outlook, runs: Path, slots: Slots, watch: Watch, on_end: Callable[[Cell, str], None]) -> None:
-    """Do what there is to do. An upstream that cannot be had fails its own cells alone."""
-    if not ahead.to_do:
-        return
-    for method in dict.fromkeys(cell.request.method for cell in ahead.to_do):
+def carry_out(look: Callable[[], Outlook], engine: Engine, runs: Path, watch: Watch) -> Outlook:
+    """Do what there is to do, and what that makes possible, until nothing is left; nothing is tried twice."""
+    tried: set[str] = set()
+    while True:
+        ahead = look()
+        to_do = tuple(task for task in ahead.to_do if task.folder not in tried)
+        if not to_do:
+            for choice in ahead.bench.choices:
+                choice.record(runs)
+            return ahead
+        tried |= {task.folder for task in to_do}
+        _patch(to_do, watch)
+        watch.stage(f"running {len(to_do)} tasks", len(to_do))
+        matched = {task.experts for task in to_do}
+        engine(to_do, [group for group in ahead.groups if group.where in matched], ahead.more)
+
+
+def _patch(to_do: Sequence[Task], watch: Watch) -> None:
+    """Clone and patch what will be run. An upstream that cannot be had fails its own tasks alone."""
+    for method in dict.fromkeys(task.request.method for task in to_do):
         watch.stage(f"patching {method}", None)
         try:
             patching.apply(find(method))
-        except FatalError as error:  # its cells will say so, each in its folder
+        except FatalError as error:  # its tasks will say so, each in its folder
             watch.say(f"{method}: {error}")
-    engine.carry_out(ahead.to_do, ahead.groups, runs.resolve(), ahead.more, slots, on_end)
 
 
 def summary(ahead: Outlook, runs: Path, ended: Mapping[str, str]) -> dict[str, Any]:
     """What there is and what became of it, for a program."""
-    states = {cell.folder: cell.state(runs) for cell in ahead.bench.cells}
+    bench = ahead.bench
+    states = {task.folder: task.state(runs) for task in bench.tasks}
+    tasks = [_facts(task, states[task.folder], runs) for task in bench.tasks]
+    waiting = [{"name": cell.name(), "folder": None, "state": "waiting", "experts": None} for cell in bench.waiting]
     return {
-        "cells": [_facts(cell, states[cell.folder], runs) for cell in ahead.bench.cells],
-        "states": dict(Counter(states.values())),
+        "cells": [*(facts for facts in tasks if facts["kind"] == "cell"), *(w | {"kind": "cell"} for w in waiting)],
+        "calibrations": [facts for facts in tasks if facts["kind"] == "calibration"],
+        "states": dict(Counter([*states.values(), *("waiting" for _ in waiting)])),
         "ran": len(ended),
-        "failed": [cell.folder for cell in ahead.bench.cells if states[cell.folder] == "failed"],
-        "left_out": [asdict(gone) for gone in ahead.bench.left_out],
+        "failed": [facts["folder"] for facts in tasks if facts["state"] == "failed"],
+        "left_out": [asdict(gone) for gone in bench.left_out],
         "experts": [
             {"folder": str(group.where), "cells": group.cells, "estimate": group.estimate and asdict(group.estimate)}
             for group in ahead.groups
@@ -91,6 +108,12 @@ def summary(ahead: Outlook, runs: Path, ended: Mapping[str, str]) -> dict[str, A
     }
 
 
-def _facts(cell: Cell, state: cells.State, runs: Path) -> dict[str, Any]:
-    facts = {"name": cell.name(), "folder": cell.folder, "state": state, "experts": cell.experts and cell.experts.name}
-    return facts | ({"error": cells.failure(cell, runs)} if state == "failed" else {})
+def _facts(task: Task, state: cells.State, runs: Path) -> dict[str, Any]:
+    facts = {
+        "kind": "cell" if isinstance(task, Cell) else "calibration",
+        "name": task.name(),
+        "folder": task.folder,
+        "state": state,
+        "experts": task.experts and task.experts.name,
+    }
+    return facts | ({"error": cells.failure(task, runs)} if state == "failed" else {})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -12,17 +13,21 @@ from adapters.base import Value
 from adapters.registry import ADAPTERS
 from runner.errors import FatalError, unknown
 
+Weight = float | str
+"""A number; `auto:F`, the weight at which the penalty's image gradient is F times as long as the matching loss's; or
+`chosen`, the candidate of [choose] that did best on images held out of the training data."""
+AUTO, CHOSEN = "auto:", "chosen"
 _LISTS: dict[str, type | tuple[type, ...]] = {
     "methods": str,
     "datasets": str,
     "ipc": int,
-    "weights": (int, float),
+    "weights": (int, float, str),
     "schedules": str,
     "models": str,
     "seeds": int,
 }
 _DEFAULTS: dict[str, list[Any]] = {"ipc": [1], "weights": [0], "schedules": ["constant"], "models": [""], "seeds": [0]}
-_OTHERS = {"recipe", "set", "method", "data", "evaluate"}
+_OTHERS = {"recipe", "set", "method", "data", "evaluate", "choose"}
 _OVERRIDES = ("weights", "schedules", "models", "recipe", "set")
 _EVALUATE = ("models", "protocol", "networks", "floor")
 
@@ -31,11 +36,19 @@ _EVALUATE = ("models", "protocol", "networks", "floor")
 class Part:
     """What holds for one method: its own word where the spec has one, else the spec's."""
 
-    weights: tuple[float, ...]
+    weights: tuple[Weight, ...]
     schedules: tuple[str, ...]
     models: tuple[str, ...]
     recipe: str
     settings: Mapping[str, Value]
+
+
+@dataclass(frozen=True)
+class Choose:
+    """The candidates for the weight `chosen`, and the percentage of the training images that they are tried on."""
+
+    weights: tuple[Weight, ...] = ()
+    validation: int = 20
 
 
 @dataclass(frozen=True)
@@ -56,6 +69,7 @@ class Spec:
     networks: int = 0
     floor: bool = True
     """Whether random real images, as many, are evaluated, too."""
+    choose: Choose = Choose()
 
 
 def read(path: Path) -> Spec:
@@ -91,8 +105,38 @@ def _spec(found: Mapping[str, Any], path: Path) -> Spec:
         models=tuple(_texts(evaluate.get("models", []), f"{where}: evaluate.models")),
         protocol=protocol,
         networks=_whole(evaluate.get("networks", 0), f"{where}: evaluate.networks"),
-        floor=bool(evaluate.get("floor", True)),
+        floor=_yes_or_no(evaluate.get("floor", True), f"{where}: evaluate.floor"),
+        choose=_choose(_table(found, "choose", where), f"{where}: [choose]"),
     )
+
+
+def _choose(found: Mapping[str, Any], where: str) -> Choose:
+    _only(found, {"weights", "validation"}, where)
+    if not found:
+        return Choose()
+    weights = tuple(_weight(weight, where) for weight in _list(found, "weights", where))
+    if CHOSEN in weights or 0 in weights:
+        raise FatalError(f"{where}: weights are candidates: numbers above 0, or auto:F")
+    validation = _whole(found.get("validation", Choose.validation), f"{where}: validation")
+    if not 0 < validation < 100:
+        raise FatalError(f"{where}: validation is {validation}; give a percentage of the training images, such as 20")
+    return Choose(weights, validation)
+
+
+def _weight(value: Any, where: str) -> Weight:  # noqa: ANN401 - whatever the file holds
+    """A weight in the spec's words; `auto:0.30` and `auto:0.3` are one."""
+    if value == CHOSEN:
+        return CHOSEN
+    text = str(value)
+    try:
+        number = float(text.removeprefix(AUTO))
+    except ValueError:
+        number = math.nan
+    if not (math.isfinite(number) and number >= 0) or (text.startswith(AUTO) and number == 0):
+        raise FatalError(
+            f"{where}: weight {value!r}: give a number of 0 or more, auto:F with a fraction F above 0, or chosen"
+        )
+    return f"{AUTO}{number:g}" if text.startswith(AUTO) else number
 
 
 def _part(found: Mapping[str, Any], own: Mapping[str, Any], where: str) -> Part:
@@ -102,8 +146,13 @@ def _part(found: Mapping[str, Any], own: Mapping[str, Any], where: str) -> Part:
     for name, value in settings.items():
         if not isinstance(value, int | float | str):
             raise FatalError(f"{where}: set.{name} is {value!r}; give a number or a text")
+    weights = tuple(_weight(weight, where) for weight in _list(merged, "weights", where))
+    if CHOSEN in weights and not found.get("choose"):
+        raise FatalError(
+            f'{where}: the weight "chosen" needs candidates: [choose] with weights = ["auto:0.1", "auto:0.3"]'
+        )
     return Part(
-        weights=tuple(float(weight) for weight in _list(merged, "weights", where)),
+        weights=weights,
         schedules=tuple(_list(merged, "schedules", where)),
         models=tuple(_list(merged, "models", where)),
         recipe=str(merged.get("recipe", "quick")),
@@ -126,7 +175,7 @@ _EXAMPLES = {
     "methods": '["dc", "dm"]',
     "datasets": '["digits"]',
     "ipc": "[1, 10]",
-    "weights": "[0, 0.5]",
+    "weights": '[0, 0.5, "auto:0.3"]',
     "schedules": '["constant"]',
     "models": '["ConvNetW32"]',
     "seeds": "[0, 1, 2]",
@@ -149,6 +198,12 @@ def _texts(values: Any, where: str) -> Sequence[str]:  # noqa: ANN401 - whatever
 def _whole(value: Any, where: str) -> int:  # noqa: ANN401
     if not isinstance(value, int) or isinstance(value, bool) or value < 0:
         raise FatalError(f"{where} is {value!r}; give a whole number, 0 for the protocol's own")
+    return value
+
+
+def _yes_or_no(value: Any, where: str) -> bool:  # noqa: ANN401
+    if not isinstance(value, bool):
+        raise FatalError(f"{where} is {value!r}; give true or false")
     return value
 
 

@@ -1,7 +1,7 @@
-"""What an engine's workers do: train experts, carry a cell out, evaluate its set further. All is kept in files.
+"""What workers do: train experts, calibrate, carry a cell out, evaluate its set further. All is kept in files.
 
-Each of these may be killed and begun again; what it has done by then it does not do twice. A cell that fails says why
-in its folder.
+Each of these may be killed and begun again; what it has done by then it does not do twice. A task that fails says why
+in a file of its own.
 """
 
 from __future__ import annotations
@@ -9,17 +9,16 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from runner import distilled, evaluation, run
+from runner import calibrate, distilled, evaluation, run
 from runner import experts as trained_by
-from runner.bench.cells import FAILED, Cell
-from runner.data.sets import Dataset
+from runner.bench.cells import Cell, Measure, Task
+from runner.data.sets import Dataset, by_class
 from runner.distilled import DistilledSet
 from runner.errors import FatalError
 from runner.files import write_text
@@ -43,6 +42,8 @@ class More:
 
     def files(self, cell: Cell) -> dict[Path, str]:
         """The files of these evaluations in the cell's folder, each with its model, empty for the floor."""
+        if cell.validation:  # it is there to choose a weight, no more
+            return {}
         models = self.models or ((cell.model,) if self.protocol != "upstream" else ())
         count = self.networks or cell.networks
         found = {Path(EVALUATIONS) / f"{model}-{self.protocol}-{count}.json": model for model in models}
@@ -60,21 +61,29 @@ def train(request: Request) -> None:
     trained_by.ready(plan(request, Quiet()), Quiet())
 
 
-def carry_out(cell: Cell, runs: Path, more: More) -> str:
-    """Distil and evaluate one cell; `done`, or `failed` with the reason in its folder."""
+def carry_out(task: Task, runs: Path, more: More) -> str:
+    """Do one task, whatever of it is missing; `done`, or `failed` with the reason in its file."""
     torch.set_num_threads(_threads())
-    where = runs / cell.folder
     try:
-        planned = plan(cell.request, Quiet())
-        run.run(planned, runs, Quiet())
-        for file, model in more.missing(cell, runs).items():
-            _keep(where / file, _evaluated(planned, where, model, more) if model else _floor(planned, where))
-    except Exception as error:  # whatever it is, the other cells go on
+        _cell(task, runs, more) if isinstance(task, Cell) else _measure(task, runs)
+    except Exception as error:  # whatever it is, the other tasks go on
         text = str(error) if isinstance(error, FatalError) else f"{type(error).__name__}: {error}"
-        write_text(where / FAILED, json.dumps({"error": text, "request": _plain(cell.request)}, indent=1))
+        write_text(task.failed(runs), json.dumps({"error": text, "request": _plain(task.request)}, indent=1))
         return "failed"
-    (where / FAILED).unlink(missing_ok=True)
+    task.failed(runs).unlink(missing_ok=True)
     return "done"
+
+
+def _cell(cell: Cell, runs: Path, more: More) -> None:
+    planned, where = plan(cell.request, Quiet()), runs / cell.folder
+    run.run(planned, runs, Quiet())
+    for file, model in more.missing(cell, runs).items():
+        found = _evaluated(planned, where, model, more) if model else _floor(planned, where)
+        write_text(where / file, json.dumps(found, indent=1) + "\n")
+
+
+def _measure(measure: Measure, runs: Path) -> None:
+    calibrate.measure(plan(measure.request, Quiet()), runs, Quiet())
 
 
 def _evaluated(planned: Plan, where: Path, model: str, more: More) -> run.Result:
@@ -102,18 +111,11 @@ def floor(found: DistilledSet, dataset: Dataset, protocol: Protocol, model: str,
     """Scores of random real images, as many a class as the set has, shown as it was and trained on in its way."""
     ipc = len(found.images) // len(dataset.classes)
     drawn = torch.Generator().manual_seed(int.from_bytes(hashlib.sha256(f"floor/{seed}".encode()).digest()[:7]))
-    chosen = []
-    for label in range(len(dataset.classes)):
-        of_class = (dataset.train.labels == label).nonzero()[:, 0]
-        chosen.append(of_class[torch.randperm(len(of_class), generator=drawn)[:ipc]])
+    chosen = [of_class[torch.randperm(len(of_class), generator=drawn)[:ipc]] for of_class in by_class(dataset)]
     images = normalised(dataset.train.images[torch.cat(chosen)], found.view)
     labels = distilled.hard_labels(len(dataset.classes), ipc)
     real = replace(found, images=images, labels=labels, protocol=protocol, lr=None)
     return run.evaluate_set(real, dataset, [model], protocol, seed, Quiet())
-
-
-def _keep(file: Path, result: Mapping[str, Any]) -> None:
-    write_text(file, json.dumps(dict(result), indent=1) + "\n")
 
 
 def _plain(request: Request) -> dict[str, Any]:

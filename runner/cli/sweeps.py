@@ -11,7 +11,7 @@ from runner import show
 from runner.cli.common import NAMES, Changes, Data, Dataset, Json, Model, Recipe, Runs, app, print_json
 
 if TYPE_CHECKING:
-    from runner.bench.cells import Cell
+    from runner.bench.cells import Task
 
 
 @app.command()
@@ -21,27 +21,32 @@ def bench(
     runs_folder: Runs = Path("runs"),
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the cells and what they take; run nothing.")] = False,
     retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Try cells again that failed.")] = False,
+    watch_cells: Annotated[bool, typer.Option("--watch", help="Show a live table of the cells.")] = False,
     per_gpu: Annotated[int, typer.Option(help="Cells at a time on each GPU.", min=1)] = 1,
-    workers: Annotated[int, typer.Option(help="Cells at a time without a GPU; 0: one for two cores.", min=0)] = 0,
+    workers: Annotated[int, typer.Option(help="Cells at a time without a GPU; 0: one a core.", min=0)] = 0,
     as_json: Json = False,
 ) -> None:
     """Run every cell of a benchmark that is not done yet. Exit 1 if any failed."""
-    from runner.bench import conduct, engine
+    from runner.bench import conduct, engine, live
 
-    with show.bars() as watch:
-        ahead = conduct.outlook(spec, runs_folder, watch, retry_failed=retry_failed)
-        slots = engine.here(per_gpu, workers)
-        ended: dict[str, str] = {}
+    runs, slots, ended = runs_folder.resolve(), engine.here(per_gpu, workers), dict[str, str]()
+    board = live.Board(runs)
+    with show.board(board.look) if watch_cells else show.bars() as watch:
+
+        def look() -> conduct.Outlook:
+            ahead = conduct.outlook(spec, runs, watch, retry_failed=retry_failed)
+            board.cells = ahead.bench.cells
+            return ahead
+
+        def on_end(task: Task, became: str) -> None:
+            ended[task.folder] = became
+            watch.progress(len(ended))
+            watch.say(f"{became}: {task.name()}")
+
+        ahead = look()
         if not dry_run:
-            watch.stage(f"running {len(ahead.to_do)} cells, {slots.count} at a time", len(ahead.to_do))
-
-            def on_end(cell: Cell, became: str) -> None:
-                ended[cell.folder] = became
-                watch.progress(len(ended))
-                watch.say(f"{became}: {cell.name()}")
-
-            conduct.carry_out(ahead, runs_folder, slots, watch, on_end)
-    found = conduct.summary(ahead, runs_folder, ended)
+            ahead = conduct.carry_out(look, engine.local(runs, slots, on_end), runs, watch)
+    found = conduct.summary(ahead, runs, ended)
     if as_json:
         print_json(found)
     else:

@@ -78,7 +78,38 @@ def limited(dataset: Dataset, per_class: int) -> Dataset:
     """
     if per_class < 1:
         raise FatalError(f"the limit of training images per class must be at least 1, got {per_class}")
-    of_class = [(dataset.train.labels == label).nonzero()[:per_class, 0] for label in range(len(dataset.classes))]
-    kept = torch.cat(of_class).sort().values
-    small = replace(dataset, train=Split(dataset.train.images[kept], dataset.train.labels[kept]), whole=False)
-    return replace(small, sha256=content_hash(small))
+    kept = torch.cat([of_class[:per_class] for of_class in by_class(dataset)]).sort().values
+    return _changed(dataset, train=_part(dataset.train, kept), test=dataset.test)
+
+
+def held_out(dataset: Dataset, percent: int) -> Dataset:
+    """The same with `percent` of the training images of each class as its test set, the others as its training set.
+
+    Which is drawn once and for all. Raises FatalError unless each class keeps an image on both sides.
+    """
+    drawn = torch.Generator().manual_seed(0)
+    shuffled = [of_class[torch.randperm(len(of_class), generator=drawn)] for of_class in by_class(dataset)]
+    counts = [len(of_class) * percent // 100 for of_class in shuffled]
+    if any(not 0 < count < len(of_class) for count, of_class in zip(counts, shuffled, strict=True)):
+        raise FatalError(
+            f"--set validation={percent}: holding out {percent} % of each class of {dataset.name} leaves a class with "
+            "no image to train or to test on. Take another percentage, for example 20"
+        )
+    pairs = list(zip(counts, shuffled, strict=True))
+    tested = torch.cat([of_class[:count] for count, of_class in pairs]).sort().values
+    trained = torch.cat([of_class[count:] for count, of_class in pairs]).sort().values
+    return _changed(dataset, train=_part(dataset.train, trained), test=_part(dataset.train, tested))
+
+
+def by_class(dataset: Dataset) -> list[Tensor]:
+    """The indices of each class's training images, int64 [n], in stored order."""
+    return [(dataset.train.labels == label).nonzero()[:, 0] for label in range(len(dataset.classes))]
+
+
+def _part(split: Split, indices: Tensor) -> Split:
+    return Split(split.images[indices], split.labels[indices])
+
+
+def _changed(dataset: Dataset, train: Split, test: Split) -> Dataset:
+    changed = replace(dataset, train=train, test=test, whole=False)
+    return replace(changed, sha256=content_hash(changed))

@@ -18,11 +18,11 @@ from runner import paths
 from runner.data import files
 from runner.data.members import KINDS, check
 from runner.data.named import SOURCES, obtain
-from runner.data.sets import Content, Dataset, Progress, Split, content_hash, limited, tensors
+from runner.data.sets import Content, Dataset, Progress, Split, content_hash, held_out, limited, tensors
 from runner.errors import FatalError, unknown
 from runner.files import replacing
 
-__all__ = ["Dataset", "Progress", "Split", "limited", "load"]
+__all__ = ["Dataset", "Progress", "Split", "held_out", "limited", "load"]
 
 log = logging.getLogger(__name__)
 FORMAT = "1"

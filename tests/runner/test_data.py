@@ -20,7 +20,7 @@ from PIL import Image
 from safetensors import safe_open
 
 from runner.data import files
-from runner.data.store import Dataset, limited, load
+from runner.data.store import Dataset, held_out, limited, load
 from runner.errors import FatalError
 
 Files = dict[str, bytes]
@@ -554,6 +554,35 @@ def test_a_limit_keeps_the_stored_order_of_a_mixed_training_set() -> None:
 def test_a_limit_below_one_is_refused(per_class: int) -> None:
     with pytest.raises(FatalError, match="must be at least 1"):
         limited(load("digits"), per_class)
+
+
+def test_a_validation_split_is_a_share_of_the_training_images_of_each_class_and_no_test_image() -> None:
+    whole = load("digits")
+    split = held_out(whole, 20)
+    as_rows = [[image.numpy().tobytes() for image in part.images] for part in (whole.train, split.train, split.test)]
+    original, trained, tested = as_rows
+    assert sorted(trained + tested) == sorted(original)
+    assert [original.index(row) for row in tested] == sorted(original.index(row) for row in tested)
+    for label in range(10):
+        in_all = int((whole.train.labels == label).sum())
+        assert int((split.test.labels == label).sum()) == in_all * 20 // 100
+    labels = dict(zip(original, whole.train.labels.tolist(), strict=True))
+    assert split.test.labels.tolist() == [labels[row] for row in tested]
+    assert split.train.labels.tolist() == [labels[row] for row in trained]
+
+
+def test_a_validation_split_is_the_same_each_time_and_another_dataset_than_the_whole() -> None:
+    whole = load("digits")
+    hashes = [held_out(whole, percent).sha256 for percent in (20, 20, 30)]
+    assert hashes[0] == hashes[1]
+    assert len({whole.sha256, *hashes}) == 3
+    assert not held_out(whole, 20).whole
+
+
+@pytest.mark.parametrize("percent", [0, -5, 100, 130])
+def test_a_validation_split_that_leaves_one_side_without_images_is_refused(percent: int) -> None:
+    with pytest.raises(FatalError, match=r"holding out -?\d+ % .* Take another percentage"):
+        held_out(load("digits"), percent)
 
 
 def test_a_source_too_large_to_keep_is_read_twice_with_the_same_result(

@@ -1,0 +1,329 @@
+"""`sdc bench` on a fake upstream, its tasks done in this process: what a spec asks for, what is done, what is left."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from adapters.registry import ADAPTERS
+from runner import patching
+from runner.bench import engine, work
+from runner.bench.cells import Group, Task
+from runner.bench.work import More
+from tests import fake
+from tests.conftest import Outcome, Sdc
+
+SPEC = """\
+methods = ["fake"]
+datasets = ["digits"]
+weights = [0, 0.5]
+seeds = [0, 1]
+[set]
+limit_per_class = 3
+steps = 4
+networks = 2
+"""
+Bench = Callable[..., Outcome]
+
+
+@pytest.fixture
+def bench(sdc: Sdc, fake_upstream: fake.Fake, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Bench:
+    """`bench(text, *options)`: a spec with that text, its runs in `runs`, one task after another in this process."""
+
+    def here(runs: Path, slots: object, on_end: Callable[[Task, str], None]) -> Any:
+        def carry_out(tasks: Sequence[Task], groups: Sequence[Group], more: More) -> None:
+            for task in tasks:
+                on_end(task, work.carry_out(task, runs, more))
+
+        return carry_out
+
+    monkeypatch.setattr(engine, "local", here)
+
+    def call(text: str, *options: object) -> Outcome:
+        (tmp_path / "spec.toml").write_text(text)
+        return sdc("bench", tmp_path / "spec.toml", "--runs", tmp_path / "runs", *options, "--json")
+
+    return call
+
+
+@pytest.fixture
+def idle(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
+    """`idle()`: from now on, a benchmark that starts a worker fails."""
+
+    def forbid() -> None:
+        def none(*_: object) -> Any:
+            return lambda *_: pytest.fail("a worker was started")
+
+        monkeypatch.setattr(engine, "local", none)
+
+    return forbid
+
+
+def another_method(name: str, fake_upstream: fake.Fake, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The fake under a second name."""
+    monkeypatch.setitem(ADAPTERS, name, dataclasses.replace(fake_upstream.adapter, method=name))
+
+
+def cell_of(runs: Path, folder: str) -> Any:
+    return json.loads((runs / folder / "cell.json").read_text())
+
+
+def test_every_point_of_a_spec_is_a_run_and_what_is_done_is_not_done_again(
+    bench: Bench, idle: Callable[[], None], tmp_path: Path
+) -> None:
+    runs = tmp_path / "runs"
+    outcome = bench(SPEC)
+
+    assert outcome.code == 0, outcome
+    assert outcome.json["states"] == {"done": 4}
+    assert outcome.json["ran"] == 4
+    points = {(cell["weight"], cell["seed"]) for cell in (cell_of(runs, c["folder"]) for c in outcome.json["cells"])}
+    assert points == {(0.0, 0), (0.0, 1), (0.5, 0), (0.5, 1)}
+    for path in runs.glob("*/result.json"):
+        result = json.loads(path.read_text())
+        assert (result["state"], result["n"]) == ("complete", 2)
+        assert (path.parent / "floor.json").is_file() == (result["weight"] == 0)
+    bits = {path: path.read_bytes() for path in runs.rglob("*.safetensors")}
+
+    idle()
+    again = bench(SPEC)
+    assert (again.code, again.json["ran"], again.json["states"]) == (0, 0, {"done": 4})
+    assert {path: path.read_bytes() for path in runs.rglob("*.safetensors")} == bits
+
+
+def test_a_larger_spec_does_only_what_is_missing(bench: Bench, tmp_path: Path) -> None:
+    assert bench(SPEC.replace("seeds = [0, 1]", "seeds = [0]")).json["ran"] == 2
+    assert bench(SPEC).json["ran"] == 2
+    more = bench(SPEC + '[evaluate]\nmodels = ["ConvNetD1"]\nnetworks = 1\n')
+    assert (more.json["ran"], more.json["states"]) == (4, {"done": 4})  # each evaluated with one more model
+    found = [json.loads(path.read_text()) for path in (tmp_path / "runs").glob("*/evaluations/*.json")]
+    assert len(found) == 4
+    assert all(list(each["by_model"]) == ["ConvNetD1"] and each["n"] == 1 for each in found)
+
+
+def test_base_and_sdc_of_a_seed_are_evaluated_with_the_same_networks(bench: Bench, tmp_path: Path) -> None:
+    bench(SPEC)
+    seeds: dict[int, set[tuple[int, ...]]] = {}
+    for path in (tmp_path / "runs").glob("*/result.json"):
+        result = json.loads(path.read_text())
+        seeds.setdefault(result["seed"], set()).add(tuple(score["seed"] for score in result["accuracy"]))
+    assert [len(of_seed) for of_seed in seeds.values()] == [1, 1]
+    assert seeds[0] != seeds[1]
+
+
+def test_the_floor_is_random_real_images_trained_on_as_the_set_is(bench: Bench, tmp_path: Path) -> None:
+    bench(SPEC.replace("weights = [0, 0.5]", "weights = [0]"))
+    floors = {}
+    for path in (tmp_path / "runs").glob("*/floor.json"):
+        floor, result = (json.loads((path.parent / name).read_text()) for name in ("floor.json", "result.json"))
+        assert floor["protocol"] == result["protocol"]
+        assert [score["seed"] for score in floor["accuracy"]] == [score["seed"] for score in result["accuracy"]]
+        floors[result["seed"]] = floor["mean"]
+    assert floors[0] != floors[1]  # other images
+
+
+def test_a_dry_run_says_what_is_to_come_and_writes_nothing(bench: Bench, tmp_path: Path, idle: Callable[[], None]) -> None:
+    idle()
+    outcome = bench(SPEC, "--dry-run")
+    assert outcome.code == 0, outcome
+    assert outcome.json["states"] == {"to do": 4}
+    assert [cell["name"] for cell in outcome.json["cells"]] == [
+        "fake digits ipc 1 weight 0 seed 0",
+        "fake digits ipc 1 weight 0 seed 1",
+        "fake digits ipc 1 weight 0.5 seed 0",
+        "fake digits ipc 1 weight 0.5 seed 1",
+    ]
+    assert not (tmp_path / "runs").exists()
+
+
+def test_what_a_method_cannot_do_is_left_out_with_the_reason(bench: Bench) -> None:
+    outcome = bench("ipc = [1, 4]\n" + SPEC, "--dry-run")
+    assert outcome.json["left_out"] == [
+        {"method": "fake", "dataset": "digits", "ipc": 4, "reason": "fake cannot do this: it takes ipc 1 and 2 only"}
+    ]
+    assert outcome.json["states"] == {"to do": 4}
+    nothing = bench("ipc = [4]\n" + SPEC, "--dry-run")
+    assert nothing.code == 1
+    assert "no cell of this benchmark can be run:\n  fake on digits, ipc 4: fake cannot do this" in nothing.json["error"]
+
+
+def test_a_failed_cell_is_recorded_with_its_logs_end_and_stops_no_other(
+    bench: Bench, fake_upstream: fake.Fake, monkeypatch: pytest.MonkeyPatch, idle: Callable[[], None]
+) -> None:
+    another_method("bad", fake_upstream, monkeypatch)
+    spec = SPEC.replace('["fake"]', '["bad", "fake"]').replace("seeds = [0, 1]", "seeds = [0]")
+    spec += '[method.bad]\nset = { end = "error" }\n'
+    outcome = bench(spec)
+
+    assert outcome.code == 1
+    assert outcome.json["states"] == {"failed": 2, "done": 2}
+    failed = [cell for cell in outcome.json["cells"] if cell["state"] == "failed"]
+    assert sorted(cell["folder"] for cell in failed) == sorted(outcome.json["failed"])
+    for cell in failed:
+        assert cell["name"].startswith("bad ")
+        assert "ValueError: the fake script was told to fail" in cell["error"]
+
+    with monkeypatch.context() as patch:
+        patch.setattr(engine, "local", lambda *_: lambda *_: pytest.fail("a failed cell was tried again unasked"))
+        assert (bench(spec).code, bench(spec).json["ran"]) == (1, 0)
+    retried = bench(spec, "--retry-failed")
+    assert (retried.code, retried.json["ran"]) == (1, 2)
+
+
+def test_an_upstream_that_cannot_be_had_fails_its_own_cells_alone(
+    bench: Bench, fake_upstream: fake.Fake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    another_method("gone", fake_upstream, monkeypatch)
+    adapter = ADAPTERS["gone"]
+    away = dataclasses.replace(adapter.upstream, url="https://upstream.invalid/owner/gone")
+    monkeypatch.setitem(ADAPTERS, "gone", dataclasses.replace(adapter, upstream=away))
+    outcome = bench(SPEC.replace('["fake"]', '["gone", "fake"]').replace("seeds = [0, 1]", "seeds = [0]"))
+
+    assert outcome.code == 1
+    assert outcome.json["states"] == {"failed": 2, "done": 2}
+    errors = [cell["error"] for cell in outcome.json["cells"] if cell["state"] == "failed"]
+    assert all("https://upstream.invalid/owner/gone" in error for error in errors)
+    assert patching.status(ADAPTERS["fake"]).state == "patched"
+
+
+def test_a_method_may_have_its_own_weights_models_and_settings(
+    bench: Bench, fake_upstream: fake.Fake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    another_method("other", fake_upstream, monkeypatch)
+    own = '[method.other]\nweights = [3]\nmodels = ["ConvNetD1"]\nset = { steps = 2 }\n'
+    outcome = bench(SPEC.replace('["fake"]', '["fake", "other"]') + own, "--dry-run")
+    assert [c["name"] for c in outcome.json["cells"] if c["name"].startswith("other")] == [
+        "other digits ipc 1 weight 3 seed 0 ConvNetD1",
+        "other digits ipc 1 weight 3 seed 1 ConvNetD1",
+    ]
+    assert len(outcome.json["cells"]) == 6
+
+
+def test_schedules_share_the_base(bench: Bench) -> None:
+    outcome = bench('schedules = ["constant", "linear"]\n' + SPEC.replace("seeds = [0, 1]", "seeds = [0]"), "--dry-run")
+    assert [cell["name"] for cell in outcome.json["cells"]] == [
+        "fake digits ipc 1 weight 0 seed 0",
+        "fake digits ipc 1 weight 0.5 seed 0",
+        "fake digits ipc 1 weight 0.5 seed 0 linear",
+    ]
+
+
+AUTO = SPEC.replace("weights = [0, 0.5]", 'weights = [0, "auto:0.1", "auto:0.5"]')
+
+
+def test_a_weight_may_be_a_fraction_of_the_balance_which_is_measured_once(
+    bench: Bench, idle: Callable[[], None], tmp_path: Path
+) -> None:
+    dry = bench(AUTO, "--dry-run")
+    assert dry.json["states"] == {"to do": 3, "waiting": 4}
+    assert [each["name"] for each in dry.json["calibrations"]] == ["calibrate fake digits ipc 1 seed 0"]
+    assert "fake digits ipc 1 weight auto:0.1 seed 1" in [cell["name"] for cell in dry.json["cells"]]
+
+    outcome = bench(AUTO)
+
+    assert outcome.code == 0, outcome
+    assert (outcome.json["states"], outcome.json["ran"]) == ({"done": 7}, 7)
+    (file,) = (tmp_path / "runs" / "calibrations").glob("*.json")
+    balance = json.loads(file.read_text())["calibration"]["balance"]
+    weights = sorted({cell_of(tmp_path / "runs", cell["folder"])["weight"] for cell in outcome.json["cells"]})
+    assert weights == [0.0, float(f"{0.1 * balance:.3g}"), float(f"{0.5 * balance:.3g}")]
+    assert f"fake digits ipc 1 weight {weights[1]:g} seed 1 (auto:0.1)" in [c["name"] for c in outcome.json["cells"]]
+    idle()
+    assert bench(AUTO).json["ran"] == 0
+
+
+def test_a_calibration_that_fails_is_told_and_its_cells_wait(bench: Bench) -> None:
+    outcome = bench(AUTO + 'end = "error"\n')
+    assert outcome.code == 1
+    assert outcome.json["states"] == {"failed": 3, "waiting": 4}
+    (calibration,) = outcome.json["calibrations"]
+    assert "the fake script was told to fail" in calibration["error"]
+    assert bench(AUTO + 'end = "error"\n').json["ran"] == 0
+
+
+CHOICE = SPEC.replace("weights = [0, 0.5]", 'weights = [0, "chosen"]').replace("limit_per_class = 3", "limit_per_class = 5")
+CHOICE += '[choose]\nweights = [0.5, "auto:20"]\nvalidation = 30\n'
+
+
+def test_a_weight_is_chosen_on_held_out_training_images_alone(
+    bench: Bench, idle: Callable[[], None], tmp_path: Path
+) -> None:
+    runs = tmp_path / "runs"
+    outcome = bench(CHOICE)
+
+    assert outcome.code == 0, outcome
+    cells = [cell_of(runs, cell["folder"]) for cell in outcome.json["cells"]]
+    tried = [cell for cell in cells if cell["settings"]["validation"] == 30]
+    final = [cell for cell in cells if not cell["settings"]["validation"]]
+    assert (len(tried), len(final)) == (6, 4)
+    assert {cell["data_sha256"] for cell in tried}.isdisjoint({cell["data_sha256"] for cell in final})
+
+    (file,) = (runs / "choices").glob("*.json")
+    choice = json.loads(file.read_text())
+    assert (choice["validation"], choice["seeds"]) == (30, [0, 1])
+    assert [row["asked"] for row in choice["candidates"]] == ["0.0", "0.5", "auto:20"]
+    means = {}
+    for row in choice["candidates"]:
+        results = [json.loads((runs / folder / "result.json").read_text()) for folder in row["runs"]]
+        accuracies = [score["accuracy"] for result in results for score in result["accuracy"]]
+        assert row["mean"] == pytest.approx(sum(accuracies) / len(accuracies))
+        assert row["n"] == 4
+        means[row["weight"]] = row["mean"]
+    best = max((weight for weight in means if weight), key=lambda weight: (means[weight], -weight))
+    assert choice["chosen"]["weight"] == best
+    assert {cell["weight"] for cell in final} == {0.0, best}
+    idle()
+    assert bench(CHOICE).json["ran"] == 0
+
+
+def test_test_images_have_no_say_in_the_choice(bench: Bench, sdc: Sdc, tmp_path: Path) -> None:
+    """The networks of a run on held-out images are tested on exactly those, also by `sdc evaluate` afterwards."""
+    outcome = bench(CHOICE)
+    name = next(cell["folder"] for cell in outcome.json["cells"] if cell["name"].endswith("on validation images"))
+    folder = tmp_path / "runs" / name
+    kept = json.loads((folder / "result.json").read_text())
+    seed = kept["seed"]
+    again = sdc("evaluate", folder, "--seed", seed, "--json")
+    assert again.json["accuracy"] == kept["accuracy"]
+    held_out = {round(score["accuracy"] * count) for score in kept["accuracy"] for count in [_held_out_images()]}
+    assert all(abs(score["accuracy"] * _held_out_images() - round(score["accuracy"] * _held_out_images())) < 1e-6 for score in kept["accuracy"])
+    assert held_out
+
+
+def _held_out_images() -> int:
+    """How many of digits' training images 30 % of each class are."""
+    from runner.data.store import load
+
+    return sum(int(count) * 30 // 100 for count in load("digits").train.labels.bincount())
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("methods = 3", "methods is 3; give a list such as"),
+        ('datasets = ["digits"]', "methods is missing; give a list such as"),
+        (SPEC + "color = 1\n", "unknown setting"),
+        ("color = 1\n" + SPEC, "unknown 'color'. Known: "),
+        (SPEC.replace("fake", "fade"), "unknown method in"),
+        (SPEC.replace("[0, 0.5]", "[0, -1]"), "weight -1: give a number of 0 or more"),
+        (SPEC.replace("[0, 0.5]", '["auto:0"]'), "weight 'auto:0': give a number of 0 or more"),
+        (SPEC.replace("[0, 0.5]", '["chosen"]'), 'the weight "chosen" needs candidates'),
+        (SPEC.replace("[0, 1]", "[0, 0]"), "seeds is [0, 0]; give a list such as [0, 1, 2], nothing twice"),
+        (SPEC + '[choose]\nweights = [0, 1]\n', "weights are candidates: numbers above 0"),
+        (SPEC + "[choose]\nweights = [1]\nvalidation = 100\n", "validation is 100; give a percentage"),
+        (SPEC + "[evaluate]\nfloor = 1\n", "evaluate.floor is 1; give true or false"),
+        (SPEC + '[evaluate]\nprotocol = "mine"\n', "unknown protocol"),
+        (SPEC + "[method.dm]\nweights = [1]\n", "[method.dm] is of none of its methods: fake"),
+        ("methods = [", "cannot read"),
+    ],
+)
+def test_a_spec_that_is_wrong_is_refused_with_its_place(text: str, said: str, bench: Bench, tmp_path: Path) -> None:
+    outcome = bench(text)
+    assert outcome.code == 1, outcome
+    assert said in outcome.json["error"]
+    assert not (tmp_path / "runs").exists()
