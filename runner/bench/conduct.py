@@ -70,7 +70,7 @@ def carry_out(ahead: Outlook, runs: Path, slots: Slots, watch: Watch, on_end: Ca
             patching.apply(find(method))
         except FatalError as error:  # its cells will say so, each in its folder
             watch.say(f"{method}: {error}")
-    engine.carry_out(ahead.to_do, ahead.groups, runs.resolve(), ahead.more, slots, on_end)
+    engine.carry_out(ahead.to_do, ahead.groups, runs.resolve(), ahead.more, slots, on_end, watch.say)
 
 
 def summary(ahead: Outlook, runs: Path, ended: Mapping[str, str]) -> dict[str, Any]:

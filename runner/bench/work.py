@@ -71,10 +71,15 @@ def carry_out(cell: Cell, runs: Path, more: More) -> str:
             _keep(where / file, _evaluated(planned, where, model, more) if model else _floor(planned, where))
     except Exception as error:  # whatever it is, the other cells go on
         text = str(error) if isinstance(error, FatalError) else f"{type(error).__name__}: {error}"
-        write_text(where / FAILED, json.dumps({"error": text, "request": _plain(cell.request)}, indent=1))
+        failed(cell, runs, text)
         return "failed"
     (where / FAILED).unlink(missing_ok=True)
     return "done"
+
+
+def failed(cell: Cell, runs: Path, text: str) -> None:
+    """Keep in a cell's folder why it failed."""
+    write_text(runs / cell.folder / FAILED, json.dumps({"error": text, "request": _plain(cell.request)}, indent=1))
 
 
 def _evaluated(planned: Plan, where: Path, model: str, more: More) -> run.Result:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -23,14 +23,20 @@ def bench(
     retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Try cells again that failed.")] = False,
     per_gpu: Annotated[int, typer.Option(help="Cells at a time on each GPU.", min=1)] = 1,
     workers: Annotated[int, typer.Option(help="Cells at a time without a GPU; 0: one for two cores.", min=0)] = 0,
+    on: Annotated[Literal["local", "slurm"], typer.Option(help="Where the cells run.")] = "local",
+    profile: Annotated[
+        Path | None, typer.Option(metavar="FILE.toml", help="With --on slurm: what to ask for, as examples/slurm.toml.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Run every cell of a benchmark that is not done yet. Exit 1 if any failed."""
+    if (on == "slurm") != bool(profile) or (profile and (workers or per_gpu > 1)):
+        raise typer.BadParameter("--on slurm takes --profile FILE.toml, which says how many workers there are, too")
     from runner.bench import conduct, engine
 
     with show.bars() as watch:
         ahead = conduct.outlook(spec, runs_folder, watch, retry_failed=retry_failed)
-        slots = engine.here(per_gpu, workers)
+        slots = engine.on_slurm(profile) if profile else engine.here(per_gpu, workers)
         ended: dict[str, str] = {}
         if not dry_run:
             watch.stage(f"running {len(ahead.to_do)} cells, {slots.count} at a time", len(ahead.to_do))
