@@ -14,6 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from runner.proof import Proof, problems
+from runner.watch import Watch
 
 if TYPE_CHECKING:
     from runner.bench.conduct import Outlook
@@ -59,7 +60,7 @@ class Bars:
 
 
 @contextmanager
-def bars() -> Iterator[Bars]:
+def bars() -> Iterator[Watch]:
     """A watch for the time of one command."""
     columns = [
         TextColumn("{task.description}"),
@@ -93,7 +94,7 @@ class Board:
 
 
 @contextmanager
-def board(look: Callable[[], Now]) -> Iterator[Board]:
+def board(look: Callable[[], Now]) -> Iterator[Watch]:
     """A watch that shows what `look` finds, anew each second."""
     with Live(get_renderable=lambda: _now(look()), console=ERR, refresh_per_second=1, transient=True) as live:
         yield Board(live)

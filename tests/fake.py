@@ -16,7 +16,6 @@ from pathlib import Path
 
 from adapters import registry
 from adapters.base import Adapter, Job, Option, Patch, Slot, Upstream, flags
-from runner import cli
 from runner.git import blob_hash
 
 URL = "https://upstream.invalid/owner/fake"
@@ -185,6 +184,8 @@ def _git(repository: Path, *arguments: str) -> str:
 
 def main() -> int:
     """`python -m tests.fake FOLDER ARGUMENTS...`: the command line in a process of its own, with the method `fake`."""
+    from runner import cli
+
     registry.ADAPTERS["fake"] = opened(Path(sys.argv[1])).adapter
     return cli.call(sys.argv[2:])
 

@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from runner import patching
-from runner.bench import cells, clock, spec
-from runner.bench.cells import Bench, Cell, Group, Task
+from runner.bench import cells, clock, scripts, slurm, spec, stages
+from runner.bench.cells import Bench, Cell, Group, Task, Waiting
+from runner.bench.spec import Spec
 from runner.bench.work import More
 from runner.errors import FatalError
 from runner.methods import find
@@ -43,7 +44,7 @@ def outlook(file: Path, runs: Path, watch: Watch, *, retry_failed: bool = False)
     """Look at a spec and at what is done of it in `runs`."""
     asked = spec.read(file)
     bench = cells.of(asked, runs.resolve(), watch)
-    more = More(asked.models, asked.protocol, asked.networks, asked.floor)
+    more = _more(asked)
     states = {task.folder: task.state(runs) for task in bench.tasks}
 
     def wanted(task: Task) -> bool:
@@ -57,6 +58,10 @@ def outlook(file: Path, runs: Path, watch: Watch, *, retry_failed: bool = False)
     seconds, unknown = clock.ahead(bench.cells, [task for task in to_do if isinstance(task, Cell)], runs)
     seconds += sum(group.estimate.seconds for group in shared if group.estimate)
     return Outlook(bench, states, to_do, shared, more, seconds, unknown + len(bench.waiting))
+
+
+def _more(asked: Spec) -> More:
+    return More(asked.models, asked.protocol, asked.networks, asked.floor)
 
 
 def carry_out(look: Callable[[], Outlook], engine: Engine, runs: Path, watch: Watch) -> Outlook:
@@ -76,7 +81,25 @@ def carry_out(look: Callable[[], Outlook], engine: Engine, runs: Path, watch: Wa
         engine(to_do, [group for group in ahead.groups if group.where in matched], ahead.more)
 
 
-def _patch(to_do: Sequence[Task], watch: Watch) -> None:
+def one(file: Path, runs: Path, stage: str, number: int, watch: Watch) -> str:
+    """Do one task alone, in this process; `done` or `failed`."""
+    asked = spec.read(file)
+    return stages.carry_out(cells.of(asked, runs.resolve(), watch), stage, number, runs.resolve(), _more(asked))
+
+
+def export(file: Path, runs: Path, profile: Path, folder: Path, watch: Watch) -> list[Path]:
+    """Write array scripts for Slurm into `folder`; the first that is returned submits the others.
+
+    What a node may have no way to, data and upstreams, is fetched and patched now.
+    """
+    asked = slurm.read(profile)
+    bench = cells.of(spec.read(file), runs.resolve(), watch)
+    _patch([*bench.entries, *bench.measures], watch)
+    counts = {stage: len(tasks) for stage, tasks in stages.of(bench).items()}
+    return scripts.write(folder, file, runs, asked, counts)
+
+
+def _patch(to_do: Sequence[Task | Waiting], watch: Watch) -> None:
     """Clone and patch what will be run. An upstream that cannot be had fails its own tasks alone."""
     for method in dict.fromkeys(task.request.method for task in to_do):
         watch.stage(f"patching {method}", None)

@@ -5,50 +5,71 @@ Nothing rests on Parsl's own memory: a benchmark that is killed, or runs elsewhe
 
 from __future__ import annotations
 
+import fcntl
 import os
+import re
+import shlex
+import shutil
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import parsl
 import torch
 from parsl import python_app
 from parsl.config import Config
+from parsl.dataflow.dflow import DataFlowKernel
 from parsl.executors import HighThroughputExecutor
+from parsl.executors.high_throughput.executor import DEFAULT_LAUNCH_CMD
 from parsl.providers import LocalProvider
 
 from runner import paths
-from runner.bench import work
-from runner.bench.cells import Cell, Group
+from runner.bench import guard, losses, slurm, tasks, work
+from runner.bench.blocks import Blocks
+from runner.bench.cells import Group, Task
+from runner.bench.losses import Losses
+from runner.bench.slurm import Profile
 from runner.bench.work import More
-from runner.plan import Request
+from runner.errors import FatalError
 
-Told = Callable[[Cell, str], None]
-"""Told of a cell and what became of it: `done`, `failed`, or why it could not be begun."""
+Told = Callable[[Task, str], None]
+"""Told of a cell and what became of it: `done` or `failed`."""
+_PARSL = "parsl.executors.high_throughput"
+_PREFIX, _LOCK = ".sdc-engine-", "lock"
+_EVERY = 3.0
+"""Seconds between looks at blocks and the work for them."""
+_IDLE = 60.0
+"""Seconds after which a block without work is given back, while others are at work."""
 
 
 @dataclass(frozen=True)
 class Slots:
-    """Where workers run: on each GPU `per_gpu` of them, or, without one, `workers` that share the cores."""
+    """Where workers run: on each GPU `per_gpu` of them, or, without one, `workers` that share the cores.
+
+    With a profile: in Slurm's jobs, as that says.
+    """
 
     gpus: int
     per_gpu: int = 1
     workers: int = 0
+    profile: Profile | None = None
 
     @property
     def count(self) -> int:
         """Workers at a time."""
+        if self.profile:
+            return self.profile.jobs * self.profile.slots
         return self.gpus * self.per_gpu if self.gpus else self.workers or max(1, _cores() // 2)
 
     @property
     def threads(self) -> int:
         """Threads of each."""
-        return max(1, _cores() // self.count)
+        return self.profile.threads_each if self.profile else max(1, _cores() // self.count)
 
 
 def here(per_gpu: int, workers: int) -> Slots:
@@ -56,66 +77,196 @@ def here(per_gpu: int, workers: int) -> Slots:
     return Slots(torch.cuda.device_count() if torch.cuda.is_available() else 0, per_gpu, workers)
 
 
+def on_slurm(profile: Path) -> Slots:
+    """The slots that a profile asks Slurm for. Raises FatalError for a profile that says what cannot be."""
+    return Slots(0, profile=slurm.read(profile))
+
+
 def carry_out(
-    cells: Sequence[Cell], groups: Sequence[Group], runs: Path, more: More, slots: Slots, on_end: Told
+    cells: Sequence[Task],
+    groups: Sequence[Group],
+    more: More,
+    runs: Path,
+    slots: Slots,
+    on_end: Told,
+    say: Callable[[str], None] = lambda _: None,
 ) -> None:
-    """Carry the cells out in `runs`, and train the experts that they lack. Returns when all have ended, well or not."""
-    with tempfile.TemporaryDirectory(prefix="sdc-bench-") as folder, parsl.load(_config(slots, folder)) as kernel:
-        train, run = (python_app(task, data_flow_kernel=kernel) for task in (_trained, _carried_out))
-        trained = {group.where: train(group.request) for group in groups if not group.ready}
-        running: dict[Future[Any], Cell] = {}
+    """Carry the cells out in `runs`, and train the experts that they lack. Returns when all have ended, well or not.
+
+    Raises FatalError when no worker can be had. `say` gets remarks for people.
+    """
+    wanting = [group for group in groups if not group.ready]
+    held = {group.where for group in wanting}
+    at_once = len(wanting) + sum(cell.experts not in held for cell in cells)
+    with _started(slots, runs, at_once, say) as (kernel, check):
+        train, run = (python_app(task, data_flow_kernel=kernel) for task in (tasks.trained, tasks.carried_out))
+        trained = {group.where: train(group) for group in wanting}
+        running: dict[Future[Any], Task] = {}
         for cell in cells:
             first = trained.get(cell.experts) if cell.experts else None
             running[run(cell, runs, more, first)] = cell
-        for ended in _as_they_end(running):
+        for ended in _as_they_end(running, check):
             error = ended.exception()
-            on_end(running[ended], ended.result() if error is None else f"{type(error).__name__}: {error}")
+            on_end(running[ended], ended.result() if error is None else _lost(running[ended], runs, error))
 
 
-def _as_they_end(running: dict[Future[Any], Cell]) -> Iterator[Future[Any]]:
+def _as_they_end(running: dict[Future[Any], Task], check: Callable[[], None]) -> Iterator[Future[Any]]:
     """Each future once it is done; the wait is short of breath, so that Ctrl-C is heard."""
     waiting = set(running)
     while waiting:
+        check()
         for ended in [future for future in waiting if future.done()]:
             waiting.discard(ended)
             yield ended
         time.sleep(0.1)
 
 
-def _config(slots: Slots, folder: str) -> Config:
-    """Workers on this machine; Parsl's own files go into a folder that goes, too."""
-    executor = HighThroughputExecutor(
-        label="sdc",
-        address="127.0.0.1",
-        interchange_launch_cmd=[sys.executable, str(Path(sys.executable).with_name("interchange.py"))],
-        max_workers_per_node=slots.count,
-        available_accelerators=[str(gpu) for gpu in range(slots.gpus) for _ in range(slots.per_gpu)],
-        provider=LocalProvider(  # type: ignore[no-untyped-call]
-            init_blocks=1, max_blocks=1, worker_init=_environment(slots)
-        ),
+def _lost(cell: Task, runs: Path, error: BaseException) -> str:
+    """Keep in a cell's folder that no worker could carry it out."""
+    work.failed(cell, runs, losses.reason(error))
+    return "failed"
+
+
+@contextmanager
+def _started(
+    slots: Slots, runs: Path, at_once: int, say: Callable[[str], None]
+) -> Iterator[tuple[DataFlowKernel, Callable[[], None]]]:
+    """Parsl, and a function that raises FatalError if it cannot go on. At the end no block of ours is left."""
+    profile = slots.profile
+    with _folder(runs if profile else Path(tempfile.gettempdir())) as folder:
+        queue = slurm.Queue(profile.poll, say) if profile else None
+        advice = profile.advice() if profile else "Free some memory, or give fewer --workers"
+        blocks = Blocks(advice, queue.waiting if queue else lambda _: "")
+        executor = _on_slurm(profile, folder, blocks, at_once) if profile else _here(slots, folder, blocks)
+        kernel = DataFlowKernel(_config(executor, folder, Losses(runs)))
+        kernel.job_status_poller.interval = _EVERY
+
+        def check() -> None:
+            if blocks.problem:
+                raise FatalError(blocks.problem)
+            if not _alive(executor):
+                raise FatalError(f"the engine's interchange has ended{_because(executor)}; give the same command again")
+
+        try:
+            yield kernel, check
+        finally:
+            _end(kernel, executor)
+
+
+def _config(executor: HighThroughputExecutor, folder: Path, lost: Losses) -> Config:
+    return Config(
+        executors=[executor],
+        run_dir=str(folder),
+        initialize_logging=False,
+        usage_tracking=0,
+        retries=losses.TRIES - 1,
+        retry_handler=lost.cost,
+        strategy="htex_auto_scale",
+        strategy_period=0.1,  # until the first blocks are asked for
+        max_idletime=_IDLE,
     )
-    return Config(executors=[executor], run_dir=folder, initialize_logging=False, strategy="none", usage_tracking=0)
 
 
-def _trained(request: Request) -> str:
-    """In a worker: failures of experts are told by the cells that need them, which try once more."""
+def _here(slots: Slots, folder: Path, blocks: Blocks) -> HighThroughputExecutor:
+    """Workers on this machine: they end with this process, however that ends."""
+    init = _environment(slots.threads, slots.per_gpu if slots.gpus else 0)
+    started = shlex.join(_guarded(folder, "together", f"{_PARSL}.process_worker_pool"))
+    return HighThroughputExecutor(
+        **_common(slots.count, folder, blocks),
+        address="127.0.0.1",
+        launch_cmd=DEFAULT_LAUNCH_CMD.replace("process_worker_pool.py", started),
+        heartbeat_period=5,
+        provider=LocalProvider(init_blocks=1, max_blocks=1, worker_init=init),  # type: ignore[no-untyped-call]
+    )
+
+
+def _on_slurm(profile: Profile, folder: Path, blocks: Blocks, at_once: int) -> HighThroughputExecutor:
+    """Workers in Slurm's jobs: they end when they have not heard of this process for `patience` seconds."""
+    if not re.fullmatch(r"[\w./+@%:,=-]+", str(folder)):
+        raise FatalError(f"Parsl gives Slurm no scripts in folders such as {folder.parent}; take letters: --runs DIR")
+    init = _environment(profile.threads_each, profile.per_gpu if profile.gpus else 0)
+    executor = HighThroughputExecutor(
+        **_common(profile.slots, folder, blocks),
+        address="127.0.0.1",
+        heartbeat_period=max(1, profile.patience // 6),
+        heartbeat_threshold=profile.patience,
+        provider=slurm.provider(profile, init, -(-at_once // profile.slots)),
+    )
+    executor.all_addresses = slurm.addresses(profile)
+    executor.address = profile.address or None  # None: the interchange listens on all
+    return executor
+
+
+def _common(workers: int, folder: Path, blocks: Blocks) -> dict[str, Any]:
+    return {
+        "label": "sdc",
+        "interchange_launch_cmd": _guarded(folder, "apart", f"{_PARSL}.interchange"),
+        "max_workers_per_node": workers,
+        "cores_per_worker": 1e-6,  # there are as many workers as asked for, whatever cores Parsl sees
+        "block_error_handler": blocks.look,
+    }
+
+
+def _guarded(folder: Path, group: str, module: str) -> list[str]:
+    return [sys.executable, "-P", str(guard.__file__), str(folder / _LOCK), group, module]
+
+
+def _end(kernel: DataFlowKernel, executor: HighThroughputExecutor) -> None:
+    """End what was started; without an interchange, the blocks alone: Parsl would wait for its answer for ever."""
+    if _alive(executor):
+        kernel.cleanup()
+    elif executor.provider and executor.job_ids_to_block:
+        executor.provider.cancel(list(executor.job_ids_to_block))
+
+
+def _alive(executor: HighThroughputExecutor) -> bool:
+    return executor.interchange_proc is not None and executor.interchange_proc.poll() is None
+
+
+def _because(executor: HighThroughputExecutor) -> str:
+    error = executor.executor_exception
+    return f": {type(error).__name__}: {error}" if error else ""
+
+
+@contextmanager
+def _folder(parent: Path) -> Iterator[Path]:
+    """A folder for Parsl's own files, locked while this process lives. Those of commands that were killed go."""
+    parent.mkdir(parents=True, exist_ok=True)
+    for left in parent.glob(f"{_PREFIX}*"):
+        if _is_left(left / _LOCK):
+            slurm.cancel_left(left / "000" / "submit_scripts")
+            shutil.rmtree(left, ignore_errors=True)
+    with (
+        tempfile.TemporaryDirectory(prefix=_PREFIX, dir=parent, ignore_cleanup_errors=True) as name,
+        (Path(name) / _LOCK).open("w") as lock,
+    ):
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield Path(name)
+
+
+def _is_left(lock: Path) -> bool:
+    """Whether the command that locked this file is gone. One that is so young may not have locked it yet."""
     try:
-        work.train(request)
-    except Exception as error:
-        return str(error)
-    return ""
+        with lock.open() as file:
+            if time.time() - lock.stat().st_mtime < 5:
+                return False
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:  # held, gone meanwhile, or another user's
+        return False
+    return True
 
 
-def _carried_out(cell: Cell, runs: Path, more: More, first: str | None) -> str:  # noqa: ARG001 - what it waits for
-    return work.carry_out(cell, runs, more)
-
-
-def _environment(slots: Slots) -> str:
-    """What a worker's shell is told: where Python and this project are, and how many threads it has."""
-    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
-    python = os.pathsep.join(filter(None, [str(paths.ROOT), os.environ.get("PYTHONPATH", "")]))
-    told = {"PATH": path, "PYTHONPATH": python, "OMP_NUM_THREADS": str(slots.threads)}
-    return "; ".join(f"export {name}='{value}'" for name, value in told.items())
+def _environment(threads: int, per_gpu: int) -> str:
+    """What a worker's shell is told: where Python, this project and its folders are, and how many threads it has."""
+    told = {
+        "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")]),
+        "PYTHONPATH": os.pathsep.join(filter(None, [str(paths.ROOT), os.environ.get("PYTHONPATH", "")])),
+        "OMP_NUM_THREADS": str(threads),
+        "SDC_CACHE": str(paths.cache()),
+        "SDC_UPSTREAM": str(paths.upstream()),
+    }
+    told |= {tasks.PER_GPU: str(per_gpu)} if per_gpu else {}
+    return "; ".join(f"export {name}={shlex.quote(value)}" for name, value in told.items())
 
 
 def _cores() -> int:

@@ -7,6 +7,7 @@ what fails is recorded as in any benchmark, and the same scripts, submitted agai
 from __future__ import annotations
 
 import shlex
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -19,17 +20,15 @@ LARGEST = 1000
 """Tasks of an array: Slurm's default limit (MaxArraySize 1001)."""
 
 
-def write(
-    folder: Path, spec: Path, runs: Path, profile: Profile, counts: Mapping[Stage, int], command: Sequence[str]
-) -> list[Path]:
+def write(folder: Path, spec: Path, runs: Path, profile: Profile, counts: Mapping[Stage, int]) -> list[Path]:
     """Write the scripts into `folder`, which must be empty or new; `submit.sh`, the first, submits the others.
 
-    `command` starts sdc on a node; `counts` says how many tasks each stage has.
+    `counts` says how many tasks each stage has.
     """
     if folder.exists() and any(folder.iterdir()):
         raise FatalError(f"{folder} is not empty: name another folder, or remove it: rm -r {folder}")
     (folder / "logs").mkdir(parents=True)
-    words = [*command, "bench", str(spec.resolve()), "--runs", str(runs.resolve())]
+    words = [sys.executable, "-m", "runner", "bench", str(spec.resolve()), "--runs", str(runs.resolve())]
     lines, made, before = list(_HEAD), list[Path](), ""
     for stage in STAGES:
         files = []

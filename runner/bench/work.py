@@ -68,10 +68,15 @@ def carry_out(task: Task, runs: Path, more: More) -> str:
         _cell(task, runs, more) if isinstance(task, Cell) else _measure(task, runs)
     except Exception as error:  # whatever it is, the other tasks go on
         text = str(error) if isinstance(error, FatalError) else f"{type(error).__name__}: {error}"
-        write_text(task.failed(runs), json.dumps({"error": text, "request": _plain(task.request)}, indent=1))
+        failed(task, runs, text)
         return "failed"
     task.failed(runs).unlink(missing_ok=True)
     return "done"
+
+
+def failed(task: Task, runs: Path, text: str) -> None:
+    """Keep in a task's own file why it failed."""
+    write_text(task.failed(runs), json.dumps({"error": text, "request": _plain(task.request)}, indent=1))
 
 
 def _cell(cell: Cell, runs: Path, more: More) -> None:

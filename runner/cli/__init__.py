@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 import traceback
 from collections.abc import Callable, Sequence
@@ -15,7 +16,8 @@ __all__ = ["call", "guarded", "main", "patches", "runs", "sweeps"]
 
 
 def main() -> None:
-    """Run the command line and exit."""
+    """Run the command line and exit. To be told to end (by a batch system, say) is Ctrl-C."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     sys.exit(call(sys.argv[1:]))
 
 

@@ -1,9 +1,10 @@
-"""Commands on many runs: bench; and what chooses their weights: calibrate."""
+"""Commands on many runs: bench, calibrate."""
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -13,23 +14,52 @@ from runner.cli.common import NAMES, Changes, Data, Dataset, Json, Model, Recipe
 if TYPE_CHECKING:
     from runner.bench.cells import Task
 
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Show the cells and what they take; run nothing.")]
+Profile = Annotated[
+    Path | None, typer.Option(metavar="FILE.toml", help="With --on slurm or --export: what to ask Slurm for.")
+]
+Export = Annotated[
+    Path | None, typer.Option(metavar="DIR", help="Run nothing; write array scripts for Slurm, and one to submit them.")
+]
+Stage = Annotated[str, typer.Option(help="Do one task alone, as exported scripts do: its stage.", hidden=True)]
+
 
 @app.command()
 def bench(
     spec: Annotated[Path, typer.Argument(metavar="SPEC.toml", help="What to run: examples/quick.toml shows how.")],
     *,
     runs_folder: Runs = Path("runs"),
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the cells and what they take; run nothing.")] = False,
+    dry_run: DryRun = False,
     retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Try cells again that failed.")] = False,
     watch_cells: Annotated[bool, typer.Option("--watch", help="Show a live table of the cells.")] = False,
     per_gpu: Annotated[int, typer.Option(help="Cells at a time on each GPU.", min=1)] = 1,
     workers: Annotated[int, typer.Option(help="Cells at a time without a GPU; 0: one a core.", min=0)] = 0,
+    on: Annotated[Literal["local", "slurm"], typer.Option(help="Where the cells run.")] = "local",
+    profile: Profile = None,
+    export: Export = None,
+    stage: Stage = "",
+    number: Annotated[int, typer.Option(help="With --stage: which.", hidden=True)] = 0,
     as_json: Json = False,
 ) -> None:
     """Run every cell of a benchmark that is not done yet. Exit 1 if any failed."""
+    if (on == "slurm" or export is not None) != bool(profile) or (profile and (workers or per_gpu > 1)):
+        raise typer.BadParameter(
+            "--on slurm and --export take --profile FILE.toml, which says how many workers there are, too"
+        )
     from runner.bench import conduct, engine, live
 
-    runs, slots, ended = runs_folder.resolve(), engine.here(per_gpu, workers), dict[str, str]()
+    runs = runs_folder.resolve()
+    if export and profile:
+        with show.bars() as watch:
+            files = conduct.export(spec, runs, profile, export, watch)
+        _exported(files, as_json)
+        return
+    if stage:
+        with show.bars() as watch:
+            became = conduct.one(spec, runs, stage, number, watch)
+        _print_one(became, as_json)
+        return
+    slots, ended = engine.on_slurm(profile) if profile else engine.here(per_gpu, workers), dict[str, str]()
     board = live.Board(runs)
     with show.board(board.look) if watch_cells else show.bars() as watch:
 
@@ -43,15 +73,35 @@ def bench(
             watch.progress(len(ended))
             watch.say(f"{became}: {task.name()}")
 
-        ahead = look()
-        if not dry_run:
-            ahead = conduct.carry_out(look, engine.local(runs, slots, on_end), runs, watch)
+        if dry_run:
+            ahead = look()
+        else:
+            carry_out = functools.partial(engine.carry_out, runs=runs, slots=slots, on_end=on_end, say=watch.say)
+            ahead = conduct.carry_out(look, carry_out, runs, watch)
     found = conduct.summary(ahead, runs, ended)
     if as_json:
         print_json(found)
     else:
         show.bench(ahead, found, slots.count)
     if found["failed"] and not dry_run:
+        raise typer.Exit(1)
+
+
+def _exported(files: list[Path], as_json: bool) -> None:
+    if as_json:
+        print_json({"files": [str(file) for file in files]})
+        return
+    for file in files:
+        show.OUT.print(str(file), soft_wrap=True)
+    show.OUT.print(f"Submit them: {files[0]}", soft_wrap=True)
+
+
+def _print_one(became: str, as_json: bool) -> None:
+    if as_json:
+        print_json({"state": became})
+    else:
+        show.OUT.print(became)
+    if became == "failed":
         raise typer.Exit(1)
 
 

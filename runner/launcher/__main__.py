@@ -5,6 +5,7 @@ Exit codes: the script's own; 4 if it diverged; 5 if it made nothing; 130 if int
 
 from __future__ import annotations
 
+import os
 import runpy
 import signal
 import sys
@@ -27,6 +28,8 @@ def main() -> int:
     metrics, clock = recorder.Metrics(Path(job.metrics), job.earlier), Clock(job.seed, Path(job.tree))
     watched = _WATCHES[job.makes](job, metrics, clock)
     signal.signal(signal.SIGINT, lambda *_: _interrupt(watched))
+    if "SLURM_JOB_ID" in os.environ:  # it tells all of a job at once; whoever waits for this process will ask it, too
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
     loop = {"range": Loop(Path(job.script), job.loop, job.done, watched.before).numbers} if job.loop else {}
     if job.device == "cpu":
         device.install()

@@ -127,7 +127,9 @@ def test_the_floor_is_random_real_images_trained_on_as_the_set_is(bench: Bench, 
     assert floors[0] != floors[1]  # other images
 
 
-def test_a_dry_run_says_what_is_to_come_and_writes_nothing(bench: Bench, tmp_path: Path, idle: Callable[[], None]) -> None:
+def test_a_dry_run_says_what_is_to_come_and_writes_nothing(
+    bench: Bench, tmp_path: Path, idle: Callable[[], None]
+) -> None:
     idle()
     outcome = bench(SPEC, "--dry-run")
     assert outcome.code == 0, outcome
@@ -149,7 +151,9 @@ def test_what_a_method_cannot_do_is_left_out_with_the_reason(bench: Bench) -> No
     assert outcome.json["states"] == {"to do": 4}
     nothing = bench("ipc = [4]\n" + SPEC, "--dry-run")
     assert nothing.code == 1
-    assert "no cell of this benchmark can be run:\n  fake on digits, ipc 4: fake cannot do this" in nothing.json["error"]
+    assert (
+        "no cell of this benchmark can be run:\n  fake on digits, ipc 4: fake cannot do this" in nothing.json["error"]
+    )
 
 
 def test_a_failed_cell_is_recorded_with_its_logs_end_and_stops_no_other(
@@ -246,7 +250,9 @@ def test_a_calibration_that_fails_is_told_and_its_cells_wait(bench: Bench) -> No
     assert bench(AUTO + 'end = "error"\n').json["ran"] == 0
 
 
-CHOICE = SPEC.replace("weights = [0, 0.5]", 'weights = [0, "chosen"]').replace("limit_per_class = 3", "limit_per_class = 5")
+CHOICE = SPEC.replace("weights = [0, 0.5]", 'weights = [0, "chosen"]').replace(
+    "limit_per_class = 3", "limit_per_class = 5"
+)
 CHOICE += '[choose]\nweights = [0.5, "auto:20"]\nvalidation = 30\n'
 
 
@@ -291,7 +297,10 @@ def test_test_images_have_no_say_in_the_choice(bench: Bench, sdc: Sdc, tmp_path:
     again = sdc("evaluate", folder, "--seed", seed, "--json")
     assert again.json["accuracy"] == kept["accuracy"]
     held_out = {round(score["accuracy"] * count) for score in kept["accuracy"] for count in [_held_out_images()]}
-    assert all(abs(score["accuracy"] * _held_out_images() - round(score["accuracy"] * _held_out_images())) < 1e-6 for score in kept["accuracy"])
+    assert all(
+        abs(score["accuracy"] * _held_out_images() - round(score["accuracy"] * _held_out_images())) < 1e-6
+        for score in kept["accuracy"]
+    )
     assert held_out
 
 
@@ -314,7 +323,7 @@ def _held_out_images() -> int:
         (SPEC.replace("[0, 0.5]", '["auto:0"]'), "weight 'auto:0': give a number of 0 or more"),
         (SPEC.replace("[0, 0.5]", '["chosen"]'), 'the weight "chosen" needs candidates'),
         (SPEC.replace("[0, 1]", "[0, 0]"), "seeds is [0, 0]; give a list such as [0, 1, 2], nothing twice"),
-        (SPEC + '[choose]\nweights = [0, 1]\n', "weights are candidates: numbers above 0"),
+        (SPEC + "[choose]\nweights = [0, 1]\n", "weights are candidates: numbers above 0"),
         (SPEC + "[choose]\nweights = [1]\nvalidation = 100\n", "validation is 100; give a percentage"),
         (SPEC + "[evaluate]\nfloor = 1\n", "evaluate.floor is 1; give true or false"),
         (SPEC + '[evaluate]\nprotocol = "mine"\n', "unknown protocol"),
