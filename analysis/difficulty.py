@@ -36,8 +36,8 @@ SEED = 0
 """The same for all runs, so that those of one model and shape are measured by the same networks."""
 _GRADIENTS = 2**28
 """Bytes that the gradients of one chunk take at most, by default."""
-_CHUNK = {"cuda": 256, "cpu": 8}
-"""Samples at a time at most, by default: a CPU is fastest while a layer's output fits its cache."""
+_CHUNK = {"cuda": 256, "cpu": 16}
+"""Samples at a time at most, by default: a CPU gains nothing by more, as a layer's output no longer fits its cache."""
 
 
 @dataclass(frozen=True)

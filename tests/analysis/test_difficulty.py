@@ -281,6 +281,6 @@ def test_two_thousand_runs_with_nothing_to_do_take_no_time(tmp_path: Path) -> No
         if number % 2:
             (run / "history").mkdir()
             (run / "difficulty.json").touch()
-    began = time.perf_counter()
+    began = time.process_time()
     assert difficulty.fill(tmp_path, Quiet()) == 0
-    assert time.perf_counter() - began < 0.7
+    assert time.process_time() - began < 0.5
