@@ -126,6 +126,9 @@ class Adapter:
     """The option that is the decay of a moving average of the images, which is then the outcome; empty if none is."""
     loop: str = "it"
     """The variable of the script's loop over its iterations, where a run goes on that was cut short."""
+    saves: str = ""
+    """What the one file begins with in which the script saves images and labels together, as `res_DC`; empty if it
+    saves images_N.pt, labels_N.pt and, where it learns the rate, lr_N.pt."""
 
     def settings(self) -> Mapping[str, Option]:
         """Every option that a recipe or `--set` may give: the script's, and those of the experts."""

@@ -35,4 +35,5 @@ ADAPTER = Adapter(
     steps=vico.matching_steps,
     evaluation=evaluation,
     advice=vico.ADVICE,
+    saves="res_DC",
 )

@@ -28,4 +28,5 @@ ADAPTER = Adapter(
     steps=lambda job: int(job.options["Iteration"]) + 1,
     evaluation=vico.augmented_evaluation,
     advice=vico.ADVICE,
+    saves="res_DM",
 )

@@ -25,4 +25,5 @@ ADAPTER = Adapter(
     steps=vico.matching_steps,
     evaluation=vico.augmented_evaluation,
     advice=vico.ADVICE,
+    saves="res_DSA",
 )

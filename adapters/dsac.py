@@ -51,4 +51,5 @@ ADAPTER = Adapter(
     evaluation=vico.augmented_evaluation,
     advice=vico.ADVICE,
     loop="ol",
+    saves="res_DSA",
 )

@@ -133,10 +133,15 @@ def checked(distilled: DistilledSet) -> DistilledSet:
 
 def pixels(distilled: DistilledSet) -> Tensor:
     """The images un-normalised, in [0, 1]: float32 [N, C, H, W]."""
+    return unclipped(distilled).clamp(0, 1)
+
+
+def unclipped(distilled: DistilledSet) -> Tensor:
+    """The images un-normalised, float32 [N, C, H, W]; some of what was learned may lie outside [0, 1]."""
     mean, std = (torch.tensor(v).view(1, -1, 1, 1) for v in (distilled.view.mean, distilled.view.std))
     whitening = distilled.view.whitening
     images = whitening.undone(distilled.images) if whitening else distilled.images
-    return (images * std + mean).clamp(0, 1)
+    return images * std + mean
 
 
 def save_picture(distilled: DistilledSet, path: Path) -> None:

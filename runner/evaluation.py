@@ -39,7 +39,7 @@ def evaluate_file(request: Request, watch: Watch) -> Result:
     if request.path.suffix == ".pt":
         return _evaluate_foreign(request, watch)
     found = distilled.load(request.path)
-    cell = _cell(request.path)
+    cell = cell_of(request.path)
     path = request.data or (Path(cell["data"]) if cell.get("data") and not request.dataset else None)
     name = request.dataset or found.view.dataset
     data = _data(name, path, watch)
@@ -77,7 +77,7 @@ def _protocol(request: Request, found: DistilledSet) -> Protocol:
     return override(known[request.protocol], pairs | ({"networks": request.networks} if request.networks else {}))
 
 
-def _cell(path: Path) -> dict[str, Any]:
+def cell_of(path: Path) -> dict[str, Any]:
     """cell.json of the run folder that the set lies in, if it lies in one."""
     file = (path if path.is_dir() else path.parent) / "cell.json"
     return dict(json.loads(file.read_text())) if file.is_file() else {}

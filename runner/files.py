@@ -7,6 +7,7 @@ import errno
 import hashlib
 import os
 import secrets
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -30,6 +31,23 @@ def replacing(path: Path) -> Iterator[Path]:
             partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def making(folder: Path) -> Iterator[Path]:
+    """Yield a temporary folder beside `folder` to fill; it becomes `folder` only if the block succeeds.
+
+    `folder` must not be there. Raises FatalError when the disk is full; whatever happens, the temporary one is gone.
+    """
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    work = folder.with_name(f".work.{folder.name}.{secrets.token_hex(4)}")  # in a run's folder, so are all half things
+    try:
+        with no_space_is_fatal(folder):
+            work.mkdir()
+            yield work
+            work.rename(folder)
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
 
 
 def write_text(path: Path, text: str) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import pickle
 import zipfile
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +43,33 @@ _LAYOUTS = (
 )
 
 
+@dataclass(frozen=True)
+class Assumed:
+    """How the images of a file were shown, and how they are trained on."""
+
+    mean: _Each
+    std: _Each
+    protocol: Protocol
+
+
+def together(file: str, dataset: str) -> Assumed:
+    """What is assumed of one file with images and labels.
+
+    DC trains for 300 epochs without augmentation, its successors as everybody does.
+    """
+    mean, std = _BY_DATASET.get(dataset, (None, None))
+    plain = replace(UNIFORM, epochs=300, augment="")
+    return Assumed(mean, std, plain if file.startswith("res_DC_") else UNIFORM)
+
+
+def apart(images: Tensor, labels: Tensor, lr: float | None) -> Assumed:
+    """What is assumed of images [N,C,H,W] and labels in two files, and of the rate if there is a third."""
+    batch = 128 if labels.is_floating_point() else UNIFORM.batch
+    shown = _IMAGENET if images.shape[-1] == 64 else _CIFAR
+    mean, std = shown if images.shape[1] == 3 else (None, None)
+    return Assumed(mean, std, replace(UNIFORM, batch=batch, lr=UNIFORM.lr if lr is None else lr))
+
+
 def load(path: Path, dataset: Dataset, name: str, *, zca: bool = False) -> tuple[DistilledSet, str]:
     """The set in `path`, and what was assumed of it. `name` is the dataset's, for its constants.
 
@@ -52,25 +79,22 @@ def load(path: Path, dataset: Dataset, name: str, *, zca: bool = False) -> tuple
     if isinstance(content, dict) and isinstance(content.get("data"), list) and content["data"]:
         last = content["data"][-1]  # the last experiment
         images, labels = (_solid(part, path) for part in (last if _is_pair(last) else (None, None)))
-        mean, std = _BY_DATASET.get(name, (None, None))
-        protocol, lr = _protocol_by_name(path), None
+        lr, how = None, together(path.name, name)
     elif isinstance(content, Tensor) and "images" in path.name:
         beside = _beside(path, "labels")
         images, labels = _solid(content, path), _solid(_read(beside), beside)
-        mean, std = _IMAGENET if images.shape[-1] == 64 else _CIFAR
         rate = _beside(path, "lr")
         lr = float(_solid(_read(rate), rate)) if rate.is_file() else None
-        batch = 128 if labels.is_floating_point() else UNIFORM.batch
-        protocol = replace(UNIFORM, batch=batch, lr=UNIFORM.lr if lr is None else lr)
+        how = apart(images, labels, lr)
     else:
         raise FatalError(f"{path} is no distilled set of a layout known here. {_LAYOUTS}")
     if images.ndim != 4:
         raise FatalError(f"{path} holds images of shape {list(images.shape)}, not [N, C, H, W]")
-    view = _view(images, dataset, None if zca else mean, None if zca else std, zca=zca)
+    view = _view(images, dataset, None if zca else how.mean, None if zca else how.std, zca=zca)
     images, labels = images.detach().float().cpu(), labels.detach().cpu()
     labels = labels.float() if labels.is_floating_point() else labels.long()
     try:
-        found = checked(DistilledSet(images, labels, view, protocol, lr))
+        found = checked(DistilledSet(images, labels, view, how.protocol, lr))
     except ValueError as error:
         raise FatalError(f"{path} is no distilled set of {dataset.name}: {error}") from error
     return found, _said(found, path)
@@ -144,11 +168,6 @@ def _view(images: Tensor, dataset: Dataset, mean: _Each, std: _Each, *, zca: boo
         std=std or (1.0,) * channels,
         whitening=whitening,
     )
-
-
-def _protocol_by_name(path: Path) -> Protocol:
-    """DC trains for 300 epochs without augmentation, its successors as everybody does."""
-    return replace(UNIFORM, epochs=300, augment="") if path.name.startswith("res_DC_") else UNIFORM
 
 
 def _said(found: DistilledSet, path: Path) -> str:

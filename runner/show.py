@@ -19,6 +19,7 @@ from runner.watch import Watch
 if TYPE_CHECKING:
     from runner.bench.conduct import Outlook
     from runner.bench.live import Now
+    from runner.export.source import Export
 
 OUT = Console(highlight=False)
 ERR = Console(stderr=True, highlight=False)
@@ -192,3 +193,11 @@ def bench(ahead: Outlook, found: Mapping[str, Any], workers: int) -> None:
     left = f"; to come: about {ahead.seconds / workers / 60:.0f} min" if ahead.seconds and not found["ran"] else ""
     more = f" and {ahead.unknown} cells of unknown time" if ahead.unknown and not found["ran"] else ""
     OUT.print(f"{len(found['cells'])} cells: {counts}{left}{more}", soft_wrap=True)
+
+
+def exported(made: Export) -> None:
+    """Where an export is and how it is read on stdout, what it could not take along on stderr."""
+    for note in made.lost:
+        ERR.print(note, soft_wrap=True, markup=False)
+    OUT.print(made.path, soft_wrap=True, markup=False)
+    OUT.print(f"read it by: {made.read}", soft_wrap=True, markup=False)

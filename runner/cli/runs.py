@@ -1,7 +1,8 @@
-"""Commands on single runs: run, experts, evaluate."""
+"""Commands on single runs: run, experts, evaluate, export."""
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -186,3 +187,21 @@ def evaluate(
         print_json(result)
     else:
         show.scores(result, f"{path}, {protocol} protocol")
+
+
+@app.command()
+def export(
+    path: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder, or a distilled.safetensors file.")],
+    *,
+    to: Annotated[str, typer.Option(help="parquet (Hugging Face), folder (of images) or pt (the upstream's layout).")],
+    out: Annotated[Path | None, typer.Option(help="Where to; beside the distilled set if not given.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Write a distilled set in a form that is read elsewhere."""
+    from runner.export import write
+
+    made = write.export(path, to, out)
+    if as_json:
+        print_json(asdict(made))
+    else:
+        show.exported(made)
