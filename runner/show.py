@@ -15,7 +15,11 @@ from rich.text import Text
 from runner.proof import Proof, problems
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from runner.bench.conduct import Outlook
+    from runner.report.make import Report
+    from runner.report.tables import Table as Written
 
 OUT = Console(highlight=False)
 ERR = Console(stderr=True, highlight=False)
@@ -139,3 +143,27 @@ def bench(ahead: Outlook, found: Mapping[str, Any], workers: int) -> None:
     left = f"; to come: about {ahead.seconds / workers / 60:.0f} min" if ahead.seconds and not found["ran"] else ""
     more = f" and {ahead.unknown} cells of unknown time" if ahead.unknown and not found["ran"] else ""
     OUT.print(f"{len(found['cells'])} cells: {counts}{left}{more}", soft_wrap=True)
+
+
+def report(made: Report, where: Path) -> None:
+    """The tables of a report, what is missing in them, and where it was written."""
+    from runner.report import tables
+
+    for name, title in tables.SECTIONS.items():
+        if rows := getattr(made.compared, name):
+            OUT.print(f"{title}:", style="bold", soft_wrap=True, markup=False)
+            _tables(tables.brief(rows, name))
+    _tables(list(map(tables.choice_table, made.found.choices)))
+    OUT.print(tables.footnotes(made.compared).replace("±", "+-"), soft_wrap=True, markup=False)
+    for gone in (*made.found.unfinished, *made.compared.repeated):
+        OUT.print(f"{gone.state}: {gone.folder}: {gone.reason.splitlines()[0]}", soft_wrap=True, markup=False)
+    count = len(made.found.runs)
+    OUT.print(f"{count} runs; tables, figures and page: {where}", soft_wrap=True, markup=False)
+
+
+def _tables(found: Sequence[Written]) -> None:
+    """Tables as a report has them; all columns but the first and the last are numbers."""
+    for each in found:
+        title = f"{each.title}; {each.common}" if each.common else each.title
+        rows = [[cell.replace("±", "+-") for cell in row] for row in each.rows]
+        table(title, each.columns, rows, right=each.columns[1:-1])
