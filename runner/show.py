@@ -17,9 +17,13 @@ from runner.proof import Proof, problems
 from runner.watch import Watch
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from runner.bench.conduct import Outlook
     from runner.bench.live import Now
     from runner.export.source import Export
+    from runner.report.make import Report
+    from runner.report.tables import Table as Written
 
 OUT = Console(highlight=False)
 ERR = Console(stderr=True, highlight=False)
@@ -201,3 +205,27 @@ def exported(made: Export) -> None:
         ERR.print(note, soft_wrap=True, markup=False)
     OUT.print(made.path, soft_wrap=True, markup=False)
     OUT.print(f"read it by: {made.read}", soft_wrap=True, markup=False)
+
+
+def report(made: Report, where: Path) -> None:
+    """The tables of a report, what is missing in them, and where it was written."""
+    from runner.report import tables
+
+    for name, title in tables.SECTIONS.items():
+        if rows := getattr(made.compared, name):
+            OUT.print(f"{title}:", style="bold", soft_wrap=True, markup=False)
+            _tables(tables.brief(rows, name))
+    _tables(list(map(tables.choice_table, made.found.choices)))
+    OUT.print(tables.footnotes(made.compared).replace("±", "+-"), soft_wrap=True, markup=False)
+    for gone in (*made.found.unfinished, *made.compared.repeated):
+        OUT.print(f"{gone.state}: {gone.folder}: {gone.reason.splitlines()[0]}", soft_wrap=True, markup=False)
+    count = len(made.found.runs)
+    OUT.print(f"{count} runs; tables, figures and page: {where}", soft_wrap=True, markup=False)
+
+
+def _tables(found: Sequence[Written]) -> None:
+    """Tables as a report has them; all columns but the first and the last are numbers."""
+    for each in found:
+        title = f"{each.title}; {each.common}" if each.common else each.title
+        rows = [[cell.replace("±", "+-") for cell in row] for row in each.rows]
+        table(title, each.columns, rows, right=each.columns[1:-1])

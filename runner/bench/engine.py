@@ -64,7 +64,7 @@ class Slots:
         """Workers at a time."""
         if self.profile:
             return self.profile.jobs * self.profile.slots
-        return self.gpus * self.per_gpu if self.gpus else self.workers or max(1, _cores() // 2)
+        return self.gpus * self.per_gpu if self.gpus else self.workers or max(1, _cores())
 
     @property
     def threads(self) -> int:

@@ -1,4 +1,4 @@
-"""Commands on many runs: bench, calibrate."""
+"""Commands on many runs: bench, calibrate, report."""
 
 from __future__ import annotations
 
@@ -136,3 +136,30 @@ def calibrate(
         print_json(facts)
     else:
         show.calibration(facts)
+
+
+@app.command()
+def report(
+    runs_folder: Annotated[Path, typer.Argument(metavar="[RUNS]", help="A folder of run folders.")] = Path("runs"),
+    *,
+    out: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Where to write; RUNS/report if not given.", file_okay=False)
+    ] = None,
+    html: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write the page to this file, too.", dir_okay=False)
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Compare all runs with and without SDC: tables (also Markdown, CSV, LaTeX), figures, one HTML page."""
+    from analysis import difficulty
+    from runner.report import make
+
+    where = out or runs_folder / "report"
+    with show.bars() as watch:
+        if runs_folder.is_dir():
+            difficulty.fill(runs_folder, watch)
+        made = make.make(runs_folder, where, html, watch)
+    if as_json:
+        print_json(make.as_json(made))
+    else:
+        show.report(made, where)

@@ -1,0 +1,399 @@
+"""The figures of a report: what is drawn of which rows, under which caption. A figure for each dataset and ipc."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import multiprocessing
+import os
+import re
+import statistics
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
+from PIL import Image
+
+from runner.report import curves, draw, tables
+from runner.report.compare import Comparison, Group, Row, Side
+from runner.report.curves import Curve
+from runner.report.draw import FLOOR, HATCHES, PLAIN, PUBLISHED, SDC, STAGES, Drawn
+from runner.report.load import Choice, Run
+
+PLACES = {"accuracy": 12, "weights": 12, "loss": 4, "difficulty": 4, "cost": 4, "images": 4}
+"""The kinds of figures, and for how many datasets and ipc each is drawn at most."""
+PANELS, LINES, SEEDS = 8, 40, 5
+"""At most so many groups in a figure, lines of an accuracy figure, seeds as thin lines."""
+MANY = 9  # figures from which other processes are worth their start
+_CLASSES, _IMAGES = 10, 5  # of a set's picture, at most
+_PICKED = "Of several weights: the one chosen on a validation split, where one was, else the middle one."
+
+
+Pixels = np.ndarray[tuple[int, ...], np.dtype[np.uint8]]
+
+
+@dataclass(frozen=True)
+class Place:
+    """A dataset and ipc, with the rows there, a list for each group of runs under its label."""
+
+    dataset: str
+    ipc: int
+    groups: tuple[tuple[str, tuple[Row, ...]], ...]
+
+    def name(self, kind: str) -> str:
+        """A file name; what a file system may not like is replaced, and told apart by a hash."""
+        plain = re.sub(r"[^A-Za-z0-9_-]+", "_", self.dataset)
+        mark = "" if plain == self.dataset else "-" + hashlib.sha256(self.dataset.encode()).hexdigest()[:4]
+        return f"{kind}-{plain}{mark}-ipc{self.ipc}"
+
+    def title(self) -> str:
+        """The place in words."""
+        return f"{self.dataset}, {self.ipc} image{'s' if self.ipc > 1 else ''} per class"
+
+    def left_out(self) -> str:
+        """What of the place is not drawn."""
+        more = [label for label, _ in self.groups[PANELS:]]
+        return f" Not drawn: {', '.join(more)}." if more else ""
+
+
+@dataclass(frozen=True)
+class Figures:
+    """What was drawn, and what was not, with the reason."""
+
+    drawn: tuple[Drawn, ...]
+    skipped: tuple[str, ...]
+
+
+def figures(compared: Comparison, choices: Sequence[Choice], on_drawn: Callable[[int, int], None]) -> Figures:
+    """All figures of a comparison; `on_drawn` is told how many of how many are done."""
+    found = places(compared.test)
+    jobs = [(kind, place) for kind, most in PLACES.items() for place in found[:most]]
+    drawn: list[Drawn] = []
+    skipped = [
+        f"{kind}: only the first {most} of {len(found)} datasets and ipc are drawn"
+        for kind, most in PLACES.items()
+        if len(found) > most
+    ]
+    for done, ((kind, place), made) in enumerate(zip(jobs, _all_drawn(jobs, choices), strict=True), start=1):
+        if isinstance(made, Drawn):
+            drawn.append(made)
+        else:
+            skipped.append(f"{kind}, {place.title()}: {made}")
+        on_drawn(done, len(jobs))
+    return Figures(tuple(drawn), tuple(skipped))
+
+
+def _all_drawn(jobs: Sequence[tuple[str, Place]], choices: Sequence[Choice]) -> Iterator[Drawn | str]:
+    """The figures in order; many are shared between processes, since drawing takes longer than all else."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    one = functools.partial(_drawn, choices)
+    if len(jobs) < MANY or cores == 1:
+        yield from map(one, jobs)
+        return
+    # Spawned, not forked: the parent has threads, which draw its progress.
+    with ProcessPoolExecutor(min(cores, 8), multiprocessing.get_context("spawn")) as pool:
+        yield from pool.map(one, jobs)
+
+
+def _drawn(choices: Sequence[Choice], job: tuple[str, Place]) -> Drawn | str:
+    """One figure, or why there is none."""
+    kind, place = job
+    with draw.style():
+        if kind == "accuracy":
+            return accuracy(place)
+        if kind == "weights":
+            return weights(place)
+        if kind == "cost":
+            return cost(place, choices)
+        return images(place, choices) if kind == "images" else progress(place, choices, kind)
+
+
+def places(rows: Sequence[Row]) -> list[Place]:
+    """The rows by dataset and ipc, and there by group."""
+    by_place: dict[tuple[str, int], dict[Group, list[Row]]] = {}
+    for row in rows:
+        by_place.setdefault((row.group.dataset, row.group.ipc), {}).setdefault(row.group, []).append(row)
+    found = []
+    for (dataset, ipc), groups in by_place.items():
+        methods = [group.method for group in groups]
+        labelled = [
+            (g.method if methods.count(g.method) == 1 else f"{g.method} ({tables.settings(of[0])})", tuple(of))
+            for g, of in groups.items()
+        ]
+        found.append(Place(dataset, ipc, tuple(labelled)))
+    return found
+
+
+def picked(rows: Sequence[Row], choices: Sequence[Choice]) -> Row:
+    """The row that stands for a group where one weight is shown: see `_PICKED`. Never chosen by test accuracy."""
+    g = rows[0].group
+    for row in rows:
+        cell = (g.method, g.dataset, g.ipc, g.model, g.recipe, row.schedule, row.weight)
+        if any(cell == (c.method, c.dataset, c.ipc, c.model, c.recipe, c.schedule, c.weight) for c in choices):
+            return row
+    return rows[(len(rows) - 1) // 2]
+
+
+def accuracy(place: Place) -> Drawn | str:
+    """A line a row: accuracy without and with the term, with the floor and the published figure where known."""
+    lines = [(label, row) for label, rows in place.groups for row in rows][:LINES]
+    left_out = sum(len(rows) for _, rows in place.groups) - len(lines)
+    figure, (axis,) = draw.panels(1)
+    figure.set_size_inches(6.6, 1.35 + 0.24 * len(lines))
+    for y, (_, row) in enumerate(lines):
+        for side, colour, sign, shift in ((row.base, PLAIN, "o", -0.14), (row.sdc, SDC, "s", 0.14)):
+            if side:
+                mean, std = 100 * side.spread.mean, 100 * side.spread.std
+                face = "white" if sign == "o" else colour
+                axis.errorbar(mean, y + shift, xerr=std, fmt=sign, color=colour, mfc=face, ms=4.5, lw=1.1, capsize=2)
+        for known, colour, sign in ((row.floor, FLOOR, "|"), (row.published, PUBLISHED, "D")):
+            if known:
+                axis.plot(100 * known.mean, y, sign, color=colour, mfc="none", ms=9 if sign == "|" else 5, mew=1.6)
+    named = [f"{label}, weight {tables.arm(row)}" if row.weight else label for label, row in lines]
+    axis.set_yticks(range(len(lines)), named)
+    axis.set_ylim(len(lines) - 0.4, -0.6)
+    axis.set_xlabel("test accuracy (%), mean ± std over networks")
+    axis.grid(axis="y", visible=False)
+    _legend(figure, [("weight 0", PLAIN, "o"), ("+SDC", SDC, "s"), *_more_marks([row for _, row in lines])])
+    more = f" {left_out} further rows are in the table alone." if left_out else ""
+    apart = " Published: by the papers' own settings." if any(row.published for _, row in lines) else ""
+    caption = f"{_counts([row for _, row in lines])} Bars: standard deviation (population).{apart}{more}"
+    return draw.finish(figure, place.name("accuracy"), f"Accuracy: {place.title()}", caption)
+
+
+def weights(place: Place) -> Drawn | str:
+    """The paired difference against the weight, a panel a group, a line a schedule."""
+    swept = [(label, rows) for label, rows in place.groups if len({row.weight for row in rows if row.difference}) > 1]
+    if not swept:
+        return "no group with two weights that are paired with weight 0"
+    figure, axes = draw.panels(len(swept[:PANELS]), sharey=True)
+    for axis, (label, rows) in zip(axes, swept, strict=False):
+        axis.axhline(0, color=PLAIN, lw=1)
+        axis.plot(0, 0, "D", color=PLAIN, mfc="white", ms=5)
+        schedules = sorted({row.schedule for row in rows})
+        for schedule, sign in zip(schedules, ("o-", "s--", "^:"), strict=False):
+            _weight_line(axis, [row for row in rows if row.schedule == schedule], sign, schedule)
+        _weight_scale(axis, sorted({row.weight for row in rows}))
+        axis.set_title(label)
+        if len(schedules) > 1:
+            axis.legend()
+    figure.supxlabel("weight of the term (logarithmic, 0 at its left end)", fontsize=9)
+    figure.supylabel("difference (percentage points)", fontsize=9)
+    caption = (
+        f"Accuracy with the term minus without, paired by seed; {_counts([r for _, rows in swept for r in rows])} "
+        "Bars: 95% interval (Student's t over seeds); hollow: one seed, no interval. A bar that crosses 0 shows no "
+        f"difference.{Place(place.dataset, place.ipc, tuple(swept)).left_out()}"
+    )
+    return draw.finish(figure, place.name("weights"), f"Difference by weight: {place.title()}", caption)
+
+
+def progress(place: Place, choices: Sequence[Choice], kind: str) -> Drawn | str:
+    """Loss or difficulty over the steps, without and with the term: thin lines are seeds, thick ones their mean."""
+    found = [(label, _both_curves(picked(rows, choices), kind)) for label, rows in place.groups]
+    known = [(label, row, both) for label, (row, both) in found if any(both)]
+    if not known:
+        return f"no run there has its {kind} recorded"
+    figure, axes = draw.panels(len(known[:PANELS]))
+    for axis, (label, row, both) in zip(axes, known, strict=False):
+        for of_seeds, colour, line in zip(both, (PLAIN, SDC), ("--", "-"), strict=True):
+            for steps, values in of_seeds if len(of_seeds) > 1 else ():
+                axis.plot(steps, values, color=colour, lw=0.6, alpha=0.4)
+            if of_seeds:
+                axis.plot(*curves.mean(of_seeds), color=colour, ls=line, lw=1.6)
+        axis.set_title(f"{label}, weight {tables.arm(row)}" if row.weight else label)
+    figure.supxlabel("step (update of the images)", fontsize=9)
+    figure.supylabel({"loss": "loss, as the script has it", "difficulty": "mean gradient norm"}[kind], fontsize=9)
+    _legend(figure, [("weight 0", PLAIN, "--"), ("+SDC", SDC, "-")])
+    most = max(len(of_seeds) for _, _, both in known for of_seeds in both)
+    caption = (
+        f"Thin: seeds, at most {SEEDS} (here {most}); thick: their mean. {_PICKED}{place.left_out()} {_of(kind, known)}"
+    )
+    title = {"loss": "Loss", "difficulty": "Difficulty"}[kind]
+    return draw.finish(figure, place.name(kind), f"{title} over the steps: {place.title()}", caption)
+
+
+def cost(place: Place, choices: Sequence[Choice]) -> Drawn | str:
+    """Time of each stage and peak memory, without and with the term."""
+    sides = [
+        (f"{label}, {name}", side)
+        for label, rows in place.groups[: 2 * PANELS]
+        for row in (picked(rows, choices),)
+        for name, side in (("weight 0", row.base), (f"weight {tables.arm(row)}", row.sdc))
+        if side
+    ]
+    figure, (time, memory) = draw.panels(2, sharey=True)
+    figure.set_size_inches(7.6, 1.35 + 0.22 * len(sides))
+    for y, (_, side) in enumerate(sides):
+        left = 0.0
+        for stage, colour in STAGES.items():
+            seconds = _mean_of(side, stage, "seconds")
+            time.barh(y, seconds, left=left, color=colour, hatch=HATCHES[stage], edgecolor="white", height=0.7)
+            left += seconds
+        peaks = [_mean_of(side, stage, "peak_memory_mib") for stage in STAGES]
+        memory.barh(y, max(peaks), color=PLAIN, height=0.7)
+    time.set_yticks(range(len(sides)), [name for name, _ in sides])
+    time.set_ylim(len(sides) - 0.4, -0.6)
+    time.set_xlabel("seconds, mean over runs")
+    memory.set_xlabel("peak memory (MiB)")
+    for axis in (time, memory):
+        axis.grid(axis="y", visible=False)
+    patches = [Patch(fc=STAGES[name], hatch=HATCHES[name], ec="white", label=name) for name in STAGES]
+    figure.legend(handles=patches, loc="outside upper center", ncols=3)
+    runs = [len(side.runs) for _, side in sides]
+    caption = (
+        f"Means over {_range(runs)} seeds. Experts are trained once and shared by all runs that match them. Memory: "
+        f"of the stage that takes most. {_PICKED}"
+    )
+    return draw.finish(figure, place.name("cost"), f"Time and memory: {place.title()}", caption)
+
+
+def images(place: Place, choices: Sequence[Choice]) -> Drawn | str:
+    """Distilled images of one seed, without and with the term side by side, a row a class."""
+    shown = []
+    for label, rows in place.groups:
+        row = picked(rows, choices)
+        pairs = [
+            (name, _picture(side, row)) for name, side in (("weight 0", row.base), (f"+SDC {tables.arm(row)}", row.sdc))
+        ]
+        if any(array is not None for _, array in pairs):
+            shown.append((label, [(name, array) for name, array in pairs if array is not None]))
+    if not shown:
+        return "no run there has its picture"
+    strips = [(f"{label}\n{name}", array) for label, pair in shown[:PANELS] for name, array in pair]
+    figure = _side_by_side(strips)
+    seed = min(
+        run.seed for _, rows in place.groups for side in (rows[0].base, rows[0].sdc) if side for run in side.runs
+    )
+    caption = (
+        f"A row a class, at most {_CLASSES} classes and {_IMAGES} images of each; of one seed, the first that both "
+        f"sides have ({seed} where it is there). {_PICKED}{place.left_out()}"
+    )
+    return draw.finish(figure, place.name("images"), f"Distilled images: {place.title()}", caption)
+
+
+def _side_by_side(strips: Sequence[tuple[str, Pixels]]) -> Figure:
+    """Pictures under their titles, in lines that fit a page, as one picture: that is drawn faster than many axes."""
+    height, width = (max(array.shape[axis] for _, array in strips) for axis in (0, 1))
+    across, down = max(width, height * 0.24) + 0.06 * height, height * 1.22
+    columns = min(len(strips), max(2, 2 * int(4.2 * height / (2 * across))))
+    lines = -(-len(strips) // columns)
+    figure = Figure(figsize=(2.4 * columns * across / height, 2.4 * lines * down / height))
+    axis = figure.add_axes((0, 0, 1, 1))
+    axis.set_axis_off()
+    for number, (title, array) in enumerate(strips):
+        left, top = number % columns * across + 0.03 * height, number // columns * down + 0.2 * height
+        middle, shown = left + (across - 0.06 * height) / 2, array.shape
+        extent = (middle - shown[1] / 2, middle + shown[1] / 2, top + shown[0], top)
+        axis.imshow(array, interpolation="nearest", extent=extent)
+        axis.text(middle, top - 0.03 * height, title, fontsize=7, ha="center", va="bottom")
+    axis.set_xlim(0, columns * across)
+    axis.set_ylim(lines * down, 0)
+    return figure
+
+
+def _weight_line(axis: Axes, rows: Sequence[Row], sign: str, label: str) -> None:
+    points = sorted((row.weight, row.difference) for row in rows if row.difference)
+    at = [weight for weight, _ in points]
+    middle = [100 * d.mean for _, d in points]
+    half = [100 * (d.mean - d.low) if d.low is not None else 0.0 for _, d in points]
+    faces = "white" if any(d.low is None for _, d in points) else SDC
+    axis.errorbar(at, middle, yerr=half, fmt=sign, color=SDC, mfc=faces, ms=4, lw=1.2, capsize=2, label=label)
+
+
+def _weight_scale(axis: Axes, weights: Sequence[float]) -> None:
+    """Logarithmic above the smallest weight, linear below it down to 0."""
+    positive = [weight for weight in weights if weight]
+    axis.set_xscale("symlog", linthresh=positive[0], linscale=0.6)
+    axis.set_xlim(-0.15 * positive[0], positive[-1] * 1.6)
+    every = -(-len(positive) // 4)
+    marked = [0.0, *positive[::-1][::every][::-1]]
+    axis.set_xticks(marked, [f"{weight:.2g}" for weight in marked])
+    axis.set_xticks([], minor=True)
+
+
+def _both_curves(row: Row, kind: str) -> tuple[Row, tuple[list[Curve], list[Curve]]]:
+    """The curves of a row's seeds, without and with the term."""
+    base, sdc = ([c for run in _some(side) if (c := _curve(run, kind))] for side in (row.base, row.sdc))
+    return row, (base, sdc)
+
+
+def _curve(run: Run, kind: str) -> Curve | None:
+    if kind == "loss":
+        return curves.losses(run)
+    found = curves.difficulties(run)
+    return found[0] if found else None
+
+
+def _some(side: Side | None) -> tuple[Run, ...]:
+    return side.runs[:SEEDS] if side else ()
+
+
+def _of(kind: str, known: Sequence[tuple[str, Row, object]]) -> str:
+    """What a curve is of, in words."""
+    if kind == "loss":
+        return "Where a script's own loss holds the term, so does this curve."
+    runs = [run for _, row, _ in known for side in (row.base, row.sdc) for run in _some(side)]
+    return "Over " + "; ".join(sorted({found[1] for run in runs if (found := curves.difficulties(run))})) + "."
+
+
+def _mean_of(side: Side, stage: str, what: str) -> float:
+    known = [run.stages[stage].get(what) for run in side.runs if stage in run.stages]
+    numbers = [float(value) for value in known if isinstance(value, int | float)]
+    return statistics.fmean(numbers) if numbers else 0.0
+
+
+def _picture(side: Side | None, row: Row) -> Pixels | None:
+    """The upper left part of a set's picture, of a seed that both sides have; None where there is none."""
+    if side is None:
+        return None
+    common = row.difference.seeds if row.difference else tuple(side.by_seed)
+    path = curves.picture(next(run for run in side.runs if run.seed in common))
+    return None if path is None else _cropped(path, row.group.ipc)
+
+
+def _cropped(path: Path, ipc: int) -> Pixels | None:
+    """At most so many classes and images; each image has a border of two pixels."""
+    try:
+        with Image.open(path) as picture:
+            step = (picture.width - 2) // ipc
+            box = (0, 0, min(picture.width, _IMAGES * step + 2), min(picture.height, _CLASSES * step + 2))
+            return np.asarray(picture.crop(box).convert("RGB"))
+    except (OSError, ValueError, Image.DecompressionBombError):
+        return None
+
+
+def _legend(figure: Figure, entries: Sequence[tuple[str, str, str]]) -> None:
+    """A legend over the figure: name, colour, and a marker or a line style."""
+    handles = [_handle(*entry) for entry in entries]
+    figure.legend(handles=handles, loc="outside upper center", ncols=len(handles))
+
+
+def _handle(name: str, colour: str, sign: str) -> Line2D:
+    if sign in ("-", "--"):
+        return Line2D([], [], color=colour, ls=sign, label=name)
+    face, size = "none" if sign in "oD" else colour, 9 if sign == "|" else 5
+    return Line2D([], [], color=colour, marker=sign, mfc=face, ms=size, mew=1.5, ls="", label=name)
+
+
+def _more_marks(rows: Sequence[Row]) -> Iterator[tuple[str, str, str]]:
+    if any(row.floor for row in rows):
+        yield "random real images", FLOOR, "|"
+    if any(row.published for row in rows):
+        yield "published", PUBLISHED, "D"
+
+
+def _counts(rows: Sequence[Row]) -> str:
+    """n and seeds of the sides of these rows, in words."""
+    sides = [side for row in rows for side in (row.base, row.sdc) if side]
+    networks, seeds = [side.spread.n for side in sides], [len(side.by_seed) for side in sides]
+    return f"n = {_range(networks)} networks of {_range(seeds)} seeds a point."
+
+
+def _range(counts: Sequence[int]) -> str:
+    return str(min(counts)) if min(counts) == max(counts) else f"{min(counts)} to {max(counts)}"
