@@ -55,7 +55,7 @@ class Profile:
     """Whether a job has its node for itself."""
     per_gpu: int = 1
     workers: int = 0
-    """Cells at a time in a job: on each GPU, or without GPUs (0: one for two cores)."""
+    """Cells at a time in a job: on each GPU, or without GPUs (0: one a core)."""
     threads: int = 0
     """Of each worker; 0: the cores, divided among the workers. The same number as elsewhere gives the same bits."""
     sbatch: tuple[str, ...] = ()
@@ -74,7 +74,7 @@ class Profile:
     @property
     def slots(self) -> int:
         """Workers in a job."""
-        return self.gpus * self.per_gpu if self.gpus else self.workers or max(1, self.cores // 2)
+        return self.gpus * self.per_gpu if self.gpus else self.workers or max(1, self.cores)
 
     @property
     def threads_each(self) -> int:

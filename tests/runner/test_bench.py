@@ -13,7 +13,7 @@ import pytest
 from adapters.registry import ADAPTERS
 from runner import patching
 from runner.bench import engine, work
-from runner.bench.cells import Group, Task
+from runner.bench.cells import Task
 from runner.bench.work import More
 from tests import fake
 from tests.conftest import Outcome, Sdc
@@ -35,14 +35,13 @@ Bench = Callable[..., Outcome]
 def bench(sdc: Sdc, fake_upstream: fake.Fake, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Bench:
     """`bench(text, *options)`: a spec with that text, its runs in `runs`, one task after another in this process."""
 
-    def here(runs: Path, slots: object, on_end: Callable[[Task, str], None]) -> Any:
-        def carry_out(tasks: Sequence[Task], groups: Sequence[Group], more: More) -> None:
-            for task in tasks:
-                on_end(task, work.carry_out(task, runs, more))
+    def here(
+        tasks: Sequence[Task], groups: object, more: More, runs: Path, on_end: Callable[[Task, str], None], **_: object
+    ) -> None:
+        for task in tasks:
+            on_end(task, work.carry_out(task, runs, more))
 
-        return carry_out
-
-    monkeypatch.setattr(engine, "local", here)
+    monkeypatch.setattr(engine, "carry_out", here)
 
     def call(text: str, *options: object) -> Outcome:
         (tmp_path / "spec.toml").write_text(text)
@@ -55,13 +54,10 @@ def bench(sdc: Sdc, fake_upstream: fake.Fake, tmp_path: Path, monkeypatch: pytes
 def idle(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
     """`idle()`: from now on, a benchmark that starts a worker fails."""
 
-    def forbid() -> None:
-        def none(*_: object) -> Any:
-            return lambda *_: pytest.fail("a worker was started")
+    def started(*_: object, **__: object) -> None:
+        pytest.fail("a worker was started")
 
-        monkeypatch.setattr(engine, "local", none)
-
-    return forbid
+    return lambda: monkeypatch.setattr(engine, "carry_out", started)
 
 
 def another_method(name: str, fake_upstream: fake.Fake, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -157,7 +153,7 @@ def test_what_a_method_cannot_do_is_left_out_with_the_reason(bench: Bench) -> No
 
 
 def test_a_failed_cell_is_recorded_with_its_logs_end_and_stops_no_other(
-    bench: Bench, fake_upstream: fake.Fake, monkeypatch: pytest.MonkeyPatch, idle: Callable[[], None]
+    bench: Bench, fake_upstream: fake.Fake, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     another_method("bad", fake_upstream, monkeypatch)
     spec = SPEC.replace('["fake"]', '["bad", "fake"]').replace("seeds = [0, 1]", "seeds = [0]")
@@ -172,9 +168,8 @@ def test_a_failed_cell_is_recorded_with_its_logs_end_and_stops_no_other(
         assert cell["name"].startswith("bad ")
         assert "ValueError: the fake script was told to fail" in cell["error"]
 
-    with monkeypatch.context() as patch:
-        patch.setattr(engine, "local", lambda *_: lambda *_: pytest.fail("a failed cell was tried again unasked"))
-        assert (bench(spec).code, bench(spec).json["ran"]) == (1, 0)
+    unasked = bench(spec)
+    assert (unasked.code, unasked.json["ran"]) == (1, 0)
     retried = bench(spec, "--retry-failed")
     assert (retried.code, retried.json["ran"]) == (1, 2)
 
@@ -287,8 +282,8 @@ def test_a_weight_is_chosen_on_held_out_training_images_alone(
     assert bench(CHOICE).json["ran"] == 0
 
 
-def test_test_images_have_no_say_in_the_choice(bench: Bench, sdc: Sdc, tmp_path: Path) -> None:
-    """The networks of a run on held-out images are tested on exactly those, also by `sdc evaluate` afterwards."""
+@pytest.mark.usefixtures("fake_upstream")
+def test_a_run_on_held_out_images_is_tested_on_those_alone(sdc: Sdc, tmp_path: Path) -> None:
     outcome = bench(CHOICE)
     name = next(cell["folder"] for cell in outcome.json["cells"] if cell["name"].endswith("on validation images"))
     folder = tmp_path / "runs" / name
