@@ -18,7 +18,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from adapters.registry import ADAPTERS
-from runner import experts, jobs, networks, patching, process
+from runner import calibrate, experts, jobs, networks, patching, process
+from runner.launcher.job import Job
 from runner.plan import Plan, Request, plan
 from runner.watch import Quiet
 
@@ -54,16 +55,15 @@ def first_step(planned: Plan, work: Path) -> dict[str, Tensor]:
     if trained := experts.ready(planned, Quiet()):
         (work / "buffers").symlink_to(trained.folder)
     patching.apply(planned.adapter)
-    job = jobs.distillation(planned, work, work)
-    driver, out = Path(__file__).with_name("double.py"), work / "found.safetensors"
-    process.launch(
-        dataclasses.replace(job, script=str(driver), argv=(job.script, str(out), *job.argv), loop=""),
-        work,
-        work / "log.txt",
-        Quiet(),
-        {},
-    )
+    job, out = jobs.distillation(planned, work, work), work / "found.safetensors"
+    process.launch(in_double(job, out), work, work / "log.txt", Quiet(), {})
     return load_file(out)
+
+
+def in_double(job: Job, out: Path) -> Job:
+    """The job under `double.py`, which writes to `out`."""
+    driver = Path(__file__).with_name("double.py")
+    return dataclasses.replace(job, script=str(driver), argv=(job.script, str(out), *job.argv), loop="")
 
 
 def start(planned: Plan) -> list[Tensor]:
@@ -111,6 +111,20 @@ def of_steps(model: str, images: Tensor, labels: Tensor, parameters: list[Tensor
     return total
 
 
+def derived(planned: Plan, found: dict[str, Tensor], *, together: bool = False) -> Tensor:
+    """The image gradient of the term at weight 1, at the first step of which `double.py` `found` this."""
+    method, images = planned.adapter.method, found["images"].requires_grad_()
+    model = MODEL.get(method, "ConvNetW32")
+    if method in BY_CLASS:
+        parameters = [tensor for name, tensor in sorted(found.items()) if name.startswith("parameter")]
+        term = (of_all if together else of_classes)(model, images, parameters)
+    else:
+        labels = found.get("labels", torch.arange(10))
+        term = of_steps(model, images, labels, start(planned), fixed=method == "tesla")
+    (gradient,) = torch.autograd.grad(term, images)
+    return gradient
+
+
 @pytest.mark.parametrize(
     ("method", "more"),
     [
@@ -127,14 +141,30 @@ def test_the_term_adds_to_the_image_gradient_what_its_definition_says(
     assert without["gradient"].dtype == torch.float64
     assert without["images"].equal(with_term["images"])
     added = with_term["gradient"] - without["gradient"]
-    model, images = MODEL.get(method, "ConvNetW32"), without["images"].requires_grad_()
-    if method in BY_CLASS:
-        parameters = [tensor for name, tensor in sorted(without.items()) if name.startswith("parameter")]
-        term = (of_all if more == ("outer_warmup=0",) else of_classes)(model, images, parameters)
-    else:
-        labels = without.get("labels", torch.arange(10))
-        term = of_steps(model, images, labels, start(planned(method, 0.0)), fixed=method == "tesla")
-    (expected,) = torch.autograd.grad(WEIGHT * term, images)
+    expected = WEIGHT * derived(planned(method, 0.0, *more), without, together=more == ("outer_warmup=0",))
 
     assert expected.norm() > 1e-3 * without["gradient"].norm()  # so that the comparison says something
     assert (added - expected).norm() < 1e-6 * expected.norm()
+
+
+@pytest.mark.parametrize("method", ["dc", "dm", "mtt"])
+def test_calibration_measures_what_the_definition_says(
+    method: str, planned: Callable[..., Plan], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked, out, real = planned(method, 0.0), tmp_path / "found.safetensors", jobs.distillation
+    monkeypatch.setattr(jobs, "distillation", lambda *arguments: in_double(real(*arguments), out))
+    patching.apply(asked.adapter)
+
+    def watched(name: str, weight: float, leader: Path | None = None) -> Path:
+        return calibrate.watched(asked, weight, 1, tmp_path / name, tmp_path / "log.txt", Quiet(), leader)
+
+    first = watched("without", 0.0)
+    second = watched("with", WEIGHT, first)
+    ((matching, term),) = calibrate.gradients(first, second, WEIGHT)
+    found = calibrate.compared(asked, first, second, WEIGHT)
+
+    expected = derived(asked, load_file(out))
+    assert (term - expected).norm() < 1e-6 * expected.norm()
+    assert found.balance == pytest.approx(float(matching.norm() / expected.norm()), rel=1e-6)
+    cosine = float((matching * expected).sum() / (matching.norm() * expected.norm()))
+    assert found.cosines == pytest.approx([cosine], abs=1e-6)
