@@ -178,24 +178,26 @@ def calibration(facts: Mapping[str, Any]) -> None:
     )
 
 
-def bench(ahead: Outlook, found: Mapping[str, Any], workers: int) -> None:
-    """The cells of a benchmark with their states, what was left out, and what the rest takes."""
-    rows = [[c["name"], c["state"], c["experts"] or ""] for c in found["cells"]]
-    table("", ("cell", "state", "experts"), rows)
+def bench(ahead: Outlook, found: Mapping[str, Any], workers: int, *, dry: bool) -> None:
+    """The cells of a benchmark with their states (of a dry run), what was left out, and what the rest takes."""
+    tasks = [*found["calibrations"], *found["cells"]]
+    if dry:
+        rows = [[task["name"], task["state"], (task["experts"] or "").rpartition("-")[2]] for task in tasks]
+        table("", ("cell", "state", "experts"), rows)
     for gone in ahead.bench.left_out:
         OUT.print(
             f"left out: {gone.method} on {gone.dataset}, ipc {gone.ipc}: {gone.reason}", soft_wrap=True, markup=False
         )
-    for cell in found["cells"]:
-        if "error" in cell:
-            OUT.print(f"failed: {cell['name']}\n{cell['error']}", soft_wrap=True, markup=False)
+    for task in tasks:
+        if "error" in task:
+            OUT.print(f"failed: {task['name']}\n{task['error']}", soft_wrap=True, markup=False)
     for group in ahead.groups:
         cost = group.estimate
         words = f"about {cost.seconds / 60:.0f} min, {cost.bytes / 1e6:.0f} MB" if cost else "there already"
         OUT.print(f"experts {group.where.name}, for {group.cells} cells: {words}", soft_wrap=True, markup=False)
     counts = ", ".join(f"{number} {state}" for state, number in found["states"].items())
-    left = f"; to come: about {ahead.seconds / workers / 60:.0f} min" if ahead.seconds and not found["ran"] else ""
-    more = f" and {ahead.unknown} cells of unknown time" if ahead.unknown and not found["ran"] else ""
+    left = f"; to come: about {ahead.seconds / workers / 60:.0f} min" if dry and ahead.seconds else ""
+    more = f" and {ahead.unknown} cells of unknown time" if dry and ahead.unknown else ""
     OUT.print(f"{len(found['cells'])} cells: {counts}{left}{more}", soft_wrap=True)
 
 

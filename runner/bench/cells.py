@@ -108,7 +108,7 @@ class LeftOut:
 
 @dataclass(frozen=True)
 class Group:
-    """Experts that tasks share: where they are, a request that trains them, what that takes, and the tasks' number."""
+    """Experts that cells share: where they are, a request that trains them, what that takes, and the cells' number."""
 
     where: Path
     request: Request
@@ -250,7 +250,7 @@ class _Planner:
         return plan(request, Quiet(), self._read)
 
 
-def groups(tasks: Iterable[Task]) -> list[Group]:
+def groups(tasks: Iterable[Task | Waiting]) -> list[Group]:
     """The experts that tasks share, each with an estimate where they are still to be trained."""
     found = []
     keyed = sorted((task for task in tasks if task.experts), key=lambda task: str(task.experts))
@@ -258,7 +258,8 @@ def groups(tasks: Iterable[Task]) -> list[Group]:
         members = list(sharing)
         ready = where is not None and experts.are_ready(where)
         estimate = None if ready else experts.estimate(plan(members[0].request, Quiet()))
-        found.append(Group(Path(str(where)), members[0].request, len(members), ready, estimate))
+        cells = sum(not isinstance(member, Measure) for member in members)
+        found.append(Group(Path(str(where)), members[0].request, cells, ready, estimate))
     return found
 
 

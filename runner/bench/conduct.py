@@ -54,7 +54,7 @@ def outlook(file: Path, runs: Path, watch: Watch, *, retry_failed: bool = False)
         return state != "done" or (isinstance(task, Cell) and bool(more.missing(task, runs)))
 
     to_do = tuple(task for task in bench.tasks if wanted(task))
-    shared = tuple(cells.groups(task for task in to_do if states[task.folder] != "done"))
+    shared = tuple(cells.groups([*(task for task in to_do if states[task.folder] != "done"), *bench.waiting]))
     seconds, unknown = clock.ahead(bench.cells, [task for task in to_do if isinstance(task, Cell)], runs)
     seconds += sum(group.estimate.seconds for group in shared if group.estimate)
     return Outlook(bench, states, to_do, shared, more, seconds, unknown + len(bench.waiting))
@@ -112,15 +112,15 @@ def _patch(to_do: Sequence[Task | Waiting], watch: Watch) -> None:
 def summary(ahead: Outlook, runs: Path, ended: Mapping[str, str]) -> dict[str, Any]:
     """What there is and what became of it, for a program."""
     bench = ahead.bench
-    states = {task.folder: task.state(runs) for task in bench.tasks}
-    tasks = [_facts(task, states[task.folder], runs) for task in bench.tasks]
-    waiting = [{"name": cell.name(), "folder": None, "state": "waiting", "experts": None} for cell in bench.waiting]
+    asked = {cell.name(): cell for cell in bench.entries}.values()  # one may be asked for in two ways
+    found = [_facts(cell, runs) for cell in asked]
+    measured = [_facts(measure, runs) for measure in bench.measures]
     return {
-        "cells": [*(facts for facts in tasks if facts["kind"] == "cell"), *(w | {"kind": "cell"} for w in waiting)],
-        "calibrations": [facts for facts in tasks if facts["kind"] == "calibration"],
-        "states": dict(Counter([*states.values(), *("waiting" for _ in waiting)])),
+        "cells": found,
+        "calibrations": measured,
+        "states": dict(Counter(facts["state"] for facts in found)),
         "ran": len(ended),
-        "failed": [facts["folder"] for facts in tasks if facts["state"] == "failed"],
+        "failed": [facts["folder"] for facts in (*measured, *found) if facts["state"] == "failed"],
         "left_out": [asdict(gone) for gone in bench.left_out],
         "experts": [
             {"folder": str(group.where), "cells": group.cells, "estimate": group.estimate and asdict(group.estimate)}
@@ -131,12 +131,13 @@ def summary(ahead: Outlook, runs: Path, ended: Mapping[str, str]) -> dict[str, A
     }
 
 
-def _facts(task: Task, state: cells.State, runs: Path) -> dict[str, Any]:
-    facts = {
-        "kind": "cell" if isinstance(task, Cell) else "calibration",
-        "name": task.name(),
-        "folder": task.folder,
-        "state": state,
-        "experts": task.experts and task.experts.name,
-    }
-    return facts | ({"error": cells.failure(task, runs)} if state == "failed" else {})
+def _facts(task: Task | Waiting, runs: Path) -> dict[str, Any]:
+    facts = {"name": task.name(), "experts": task.experts and task.experts.name}
+    if isinstance(task, Waiting):
+        return facts | {"folder": None, "state": "waiting"}
+    state = task.state(runs)
+    return facts | {"folder": task.folder, "state": state, **_error(task, state, runs)}
+
+
+def _error(task: Task, state: cells.State, runs: Path) -> dict[str, str]:
+    return {"error": cells.failure(task, runs)} if state == "failed" else {}

@@ -82,7 +82,7 @@ def bench(
     if as_json:
         print_json(found)
     else:
-        show.bench(ahead, found, slots.count)
+        show.bench(ahead, found, slots.count, dry=dry_run)
     if found["failed"] and not dry_run:
         raise typer.Exit(1)
 
