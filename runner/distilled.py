@@ -11,7 +11,6 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as tensors_as_bytes
 from torch import Tensor
-from torchvision.utils import save_image
 
 from runner import protocol as protocols
 from runner.errors import FatalError
@@ -146,6 +145,8 @@ def unclipped(distilled: DistilledSet) -> Tensor:
 
 def save_picture(distilled: DistilledSet, path: Path) -> None:
     """Write the images as a PNG, a row a class."""
+    from torchvision.utils import save_image  # takes seconds to import, which only a finished run needs
+
     row = max(1, len(distilled.images) // len(distilled.view.classes))
     with replacing(path) as partial:
         save_image(pixels(distilled), partial, nrow=row, padding=2, pad_value=1.0, format="png")

@@ -13,7 +13,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import kornia
 import numpy as np
 import torch
 from torch import Tensor
@@ -156,6 +155,8 @@ def _view(images: Tensor, dataset: Dataset, mean: _Each, std: _Each, *, zca: boo
     channels, size = images.shape[1], images.shape[-1]
     whitening = None
     if zca:
+        import kornia  # takes seconds to import
+
         real = resized(dataset.train.images, channels, size).float() / 255
         fitted = kornia.enhance.ZCAWhitening(eps=0.1).fit(real)
         whitening = Whitening(fitted.mean_vector.flatten(), fitted.transform_matrix)

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torchvision.transforms.v2 import functional as images_of
 
 from runner.errors import FatalError
 
@@ -63,9 +62,11 @@ def resized(images: Tensor, channels: int, size: int) -> Tensor:
             "give uint8 [N,C,H,W] with 1 or 3 channels, and ask for 1 or 3"
         )
     shown: Tensor = images
-    if images.shape[1] > channels:
-        shown = images_of.rgb_to_grayscale(shown)
-    if shown.shape[2:] != (size, size):
+    if images.shape[1] > channels or images.shape[2:] != (size, size):
+        # Here, because it takes seconds that many a command does not need.
+        from torchvision.transforms.v2 import functional as images_of
+
+        shown = images_of.rgb_to_grayscale(shown) if images.shape[1] > channels else shown
         shown = images_of.resize(shown, [size, size], antialias=True)
     return shown.expand(-1, channels, -1, -1).contiguous()
 
