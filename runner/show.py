@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Literal
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, Task, TaskID, TextColumn, TimeRemainingColumn
 from rich.progress import ProgressColumn as Column
 from rich.table import Table
@@ -165,5 +166,5 @@ def _tables(found: Sequence[Written]) -> None:
     """Tables as a report has them; all columns but the first and the last are numbers."""
     for each in found:
         title = f"{each.title}; {each.common}" if each.common else each.title
-        rows = [[cell.replace("±", "+-") for cell in row] for row in each.rows]
+        rows = [[escape(cell.replace("±", "+-")) for cell in row] for row in each.rows]
         table(title, each.columns, rows, right=each.columns[1:-1])

@@ -28,8 +28,8 @@ from runner.report.load import Choice, Run
 
 PLACES = {"accuracy": 12, "weights": 12, "loss": 4, "difficulty": 4, "cost": 4, "images": 4}
 """The kinds of figures, and for how many datasets and ipc each is drawn at most."""
-PANELS, LINES, SEEDS = 8, 40, 5
-"""At most so many groups in a figure, lines of an accuracy figure, seeds as thin lines."""
+PANELS, LINES, SEEDS = 8, 30, 5
+"""At most so many groups in a figure, lines of an accuracy figure with all weights, seeds as thin lines."""
 MANY = 9  # figures from which other processes are worth their start
 _CLASSES, _IMAGES = 10, 5  # of a set's picture, at most
 _PICKED = "Of several weights: the one chosen on a validation split, where one was, else the middle one."
@@ -48,7 +48,7 @@ class Place:
 
     def name(self, kind: str) -> str:
         """A file name; what a file system may not like is replaced, and told apart by a hash."""
-        plain = re.sub(r"[^A-Za-z0-9_-]+", "_", self.dataset)
+        plain = re.sub(r"[^A-Za-z0-9_-]+", "_", self.dataset)[:60]
         mark = "" if plain == self.dataset else "-" + hashlib.sha256(self.dataset.encode()).hexdigest()[:4]
         return f"{kind}-{plain}{mark}-ipc{self.ipc}"
 
@@ -106,7 +106,7 @@ def _drawn(choices: Sequence[Choice], job: tuple[str, Place]) -> Drawn | str:
     kind, place = job
     with draw.style():
         if kind == "accuracy":
-            return accuracy(place)
+            return accuracy(place, choices)
         if kind == "weights":
             return weights(place)
         if kind == "cost":
@@ -140,10 +140,11 @@ def picked(rows: Sequence[Row], choices: Sequence[Choice]) -> Row:
     return rows[(len(rows) - 1) // 2]
 
 
-def accuracy(place: Place) -> Drawn | str:
+def accuracy(place: Place, choices: Sequence[Choice]) -> Drawn | str:
     """A line a row: accuracy without and with the term, with the floor and the published figure where known."""
-    lines = [(label, row) for label, rows in place.groups for row in rows][:LINES]
-    left_out = sum(len(rows) for _, rows in place.groups) - len(lines)
+    lines = [(label, row) for label, rows in place.groups for row in rows]
+    if fewer := len(lines) > LINES:
+        lines = [(label, picked(rows, choices)) for label, rows in place.groups][:LINES]
     figure, (axis,) = draw.panels(1)
     figure.set_size_inches(6.6, 1.35 + 0.24 * len(lines))
     for y, (_, row) in enumerate(lines):
@@ -161,7 +162,7 @@ def accuracy(place: Place) -> Drawn | str:
     axis.set_xlabel("test accuracy (%), mean ± std over networks")
     axis.grid(axis="y", visible=False)
     _legend(figure, [("weight 0", PLAIN, "o"), ("+SDC", SDC, "s"), *_more_marks([row for _, row in lines])])
-    more = f" {left_out} further rows are in the table alone." if left_out else ""
+    more = f" {_PICKED} The others are in the table." if fewer else ""
     apart = " Published: by the papers' own settings." if any(row.published for _, row in lines) else ""
     caption = f"{_counts([row for _, row in lines])} Bars: standard deviation (population).{apart}{more}"
     return draw.finish(figure, place.name("accuracy"), f"Accuracy: {place.title()}", caption)
