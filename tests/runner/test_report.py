@@ -270,7 +270,7 @@ def test_nothing_to_report_names_the_command_that_makes_runs(tmp_path: Path, sdc
 # --- the files
 
 
-HOSTILE = "<script>alert('x')</script> & $x_1$ \\input{x} | [/red]"
+HOSTILE = "<script>alert('x')</script> & $x_1$ $\\frac$ \\input{x} | [/red]"
 
 
 @pytest.fixture(scope="module")
@@ -293,7 +293,8 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
                 if method == "dm":
                     made_up.difficulty(run, [0, 20, 40], [16.0, 15.5, 15.0 - weight])
     pair(folder, settings={"validation": 10})
-    made_up.make(folder, Made("dm", HOSTILE.replace("/", ""), [0.5, 0.6], data=HOSTILE))
+    for model in ("ConvNetW32", "$\\frac$"):
+        made_up.make(folder, Made("dm", HOSTILE.replace("/", ""), [0.5, 0.6], data=HOSTILE, model=model))
     made_up.fail(folder, Made("dm", "digits", [0.5], seed=9), HOSTILE)
     candidate = {"mean": 0.5, "std": 0.01, "n": 9, "difference": 0.01, "low": -0.005, "high": 0.025, "runs": []}
     choice = {
@@ -305,7 +306,10 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "recipe": "quick",
         "validation": 10,
         "seeds": [0, 1, 2],
-        "candidates": [{"asked": "auto:0.1", "weight": 2.0, **candidate}, {"asked": "0.5", "weight": 0.5, **candidate}],
+        "candidates": [
+            {"asked": "auto:0.1", "weight": 2.0, **candidate},
+            {"asked": "[/red]", "weight": 0.5, **candidate},
+        ],
         "chosen": {"asked": "auto:0.1", "weight": 2.0},
     }
     made_up.choose(folder, "0123456789", choice)
