@@ -148,14 +148,14 @@ def bench(ahead: Outlook, found: Mapping[str, Any], workers: int) -> None:
 
 def report(made: Report, where: Path) -> None:
     """The tables of a report, what is missing in them, and where it was written."""
-    from runner.report import tables
+    from runner.report import documents, tables
 
     for name, title in tables.SECTIONS.items():
         if rows := getattr(made.compared, name):
             OUT.print(f"{title}:", style="bold", soft_wrap=True, markup=False)
             _tables(tables.brief(rows, name))
     _tables(list(map(tables.choice_table, made.found.choices)))
-    OUT.print(tables.footnotes(made.compared).replace("±", "+-"), soft_wrap=True, markup=False)
+    OUT.print(documents.footnotes(made.compared).replace("±", "+-"), soft_wrap=True, markup=False)
     for gone in (*made.found.unfinished, *made.compared.repeated):
         OUT.print(f"{gone.state}: {gone.folder}: {gone.reason.splitlines()[0]}", soft_wrap=True, markup=False)
     count = len(made.found.runs)

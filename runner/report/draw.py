@@ -63,7 +63,7 @@ def panels(count: int, columns: int = 4, *, sharey: bool = False) -> tuple[Figur
     for unused in axes[count:]:
         unused.remove()
     for axis in axes[:count]:
-        axis.locator_params(nbins=4)  # labels take longer to draw than all else
+        axis.locator_params(nbins=5)  # labels take longer to draw than all else
     return figure, axes[:count]
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from jinja2 import Environment, StrictUndefined
 
-from runner.report import commands, stats, tables
+from runner.report import commands, documents, stats, tables
 from runner.report.compare import Comparison, Row, Side
 from runner.report.draw import Drawn
 from runner.report.figures import Figures
@@ -42,7 +42,7 @@ def page(found: Found, compared: Comparison, figures: Figures) -> str:
         found=found,
         counts=_counts(compared),
         legend=tables.LEGEND,
-        footnotes=tables.footnotes(compared),
+        footnotes=documents.footnotes(compared),
         sections=sections,
         numbers=tables.NUMBERS,
         choices=[(tables.choice_table(choice), _candidates(choice, anchors)) for choice in found.choices],

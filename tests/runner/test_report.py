@@ -18,7 +18,7 @@ from scipy import stats as reference
 
 from adapters.registry import ADAPTERS
 from runner.files import sha256
-from runner.report import commands, compare, load, make, tables
+from runner.report import commands, compare, load, make, records
 from runner.report.compare import Comparison
 from runner.settings import resolve
 from runner.watch import Quiet
@@ -45,7 +45,7 @@ def compared(runs: Path) -> Comparison:
 
 
 def rows(runs: Path) -> list[dict[str, Any]]:
-    return tables.records(compared(runs))
+    return records.records(compared(runs))
 
 
 # --- the numbers
@@ -139,7 +139,7 @@ def test_weight_0_under_another_schedule_is_the_same_run_again(tmp_path: Path) -
     pair(tmp_path)
     twin = made_up.make(tmp_path, Made("dm", "digits", BASE[0], schedule="linear"))
     found = compared(tmp_path)
-    assert tables.records(found)[0]["base_n"] == 9, "its networks count once"
+    assert records.records(found)[0]["base_n"] == 9, "its networks count once"
     assert [gone.folder for gone in found.repeated] == [twin.name]
 
 
