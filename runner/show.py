@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from rich.console import Console
 from rich.live import Live
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, Task, TaskID, TextColumn, TimeRemainingColumn
 from rich.progress import ProgressColumn as Column
 from rich.table import Table
@@ -211,14 +212,14 @@ def exported(made: Export) -> None:
 
 def report(made: Report, where: Path) -> None:
     """The tables of a report, what is missing in them, and where it was written."""
-    from runner.report import tables
+    from runner.report import documents, tables
 
     for name, title in tables.SECTIONS.items():
         if rows := getattr(made.compared, name):
             OUT.print(f"{title}:", style="bold", soft_wrap=True, markup=False)
             _tables(tables.brief(rows, name))
     _tables(list(map(tables.choice_table, made.found.choices)))
-    OUT.print(tables.footnotes(made.compared).replace("±", "+-"), soft_wrap=True, markup=False)
+    OUT.print(documents.footnotes(made.compared).replace("±", "+-"), soft_wrap=True, markup=False)
     for gone in (*made.found.unfinished, *made.compared.repeated):
         OUT.print(f"{gone.state}: {gone.folder}: {gone.reason.splitlines()[0]}", soft_wrap=True, markup=False)
     count = len(made.found.runs)
@@ -229,5 +230,5 @@ def _tables(found: Sequence[Written]) -> None:
     """Tables as a report has them; all columns but the first and the last are numbers."""
     for each in found:
         title = f"{each.title}; {each.common}" if each.common else each.title
-        rows = [[cell.replace("±", "+-") for cell in row] for row in each.rows]
+        rows = [[escape(cell.replace("±", "+-")) for cell in row] for row in each.rows]
         table(title, each.columns, rows, right=each.columns[1:-1])

@@ -3,63 +3,29 @@
 from __future__ import annotations
 
 import functools
-import hashlib
 import multiprocessing
 import os
-import re
 import statistics
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
 
-import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
-from PIL import Image
 
 from runner.report import curves, draw, tables
-from runner.report.compare import Comparison, Group, Row, Side
+from runner.report.compare import Comparison, Row, Side
 from runner.report.curves import Curve
 from runner.report.draw import FLOOR, HATCHES, PLAIN, PUBLISHED, SDC, STAGES, Drawn
+from runner.report.grids import images
 from runner.report.load import Choice, Run
+from runner.report.places import LINES, PANELS, PICKED, SEEDS, Place, picked, places
 
 PLACES = {"accuracy": 12, "weights": 12, "loss": 4, "difficulty": 4, "cost": 4, "images": 4}
 """The kinds of figures, and for how many datasets and ipc each is drawn at most."""
-PANELS, LINES, SEEDS = 8, 40, 5
-"""At most so many groups in a figure, lines of an accuracy figure, seeds as thin lines."""
 MANY = 9  # figures from which other processes are worth their start
-_CLASSES, _IMAGES = 10, 5  # of a set's picture, at most
-_PICKED = "Of several weights: the one chosen on a validation split, where one was, else the middle one."
-
-
-Pixels = np.ndarray[tuple[int, ...], np.dtype[np.uint8]]
-
-
-@dataclass(frozen=True)
-class Place:
-    """A dataset and ipc, with the rows there, a list for each group of runs under its label."""
-
-    dataset: str
-    ipc: int
-    groups: tuple[tuple[str, tuple[Row, ...]], ...]
-
-    def name(self, kind: str) -> str:
-        """A file name; what a file system may not like is replaced, and told apart by a hash."""
-        plain = re.sub(r"[^A-Za-z0-9_-]+", "_", self.dataset)
-        mark = "" if plain == self.dataset else "-" + hashlib.sha256(self.dataset.encode()).hexdigest()[:4]
-        return f"{kind}-{plain}{mark}-ipc{self.ipc}"
-
-    def title(self) -> str:
-        """The place in words."""
-        return f"{self.dataset}, {self.ipc} image{'s' if self.ipc > 1 else ''} per class"
-
-    def left_out(self) -> str:
-        """What of the place is not drawn."""
-        more = [label for label, _ in self.groups[PANELS:]]
-        return f" Not drawn: {', '.join(more)}." if more else ""
 
 
 @dataclass(frozen=True)
@@ -106,7 +72,7 @@ def _drawn(choices: Sequence[Choice], job: tuple[str, Place]) -> Drawn | str:
     kind, place = job
     with draw.style():
         if kind == "accuracy":
-            return accuracy(place)
+            return accuracy(place, choices)
         if kind == "weights":
             return weights(place)
         if kind == "cost":
@@ -114,36 +80,11 @@ def _drawn(choices: Sequence[Choice], job: tuple[str, Place]) -> Drawn | str:
         return images(place, choices) if kind == "images" else progress(place, choices, kind)
 
 
-def places(rows: Sequence[Row]) -> list[Place]:
-    """The rows by dataset and ipc, and there by group."""
-    by_place: dict[tuple[str, int], dict[Group, list[Row]]] = {}
-    for row in rows:
-        by_place.setdefault((row.group.dataset, row.group.ipc), {}).setdefault(row.group, []).append(row)
-    found = []
-    for (dataset, ipc), groups in by_place.items():
-        methods = [group.method for group in groups]
-        labelled = [
-            (g.method if methods.count(g.method) == 1 else f"{g.method} ({tables.settings(of[0])})", tuple(of))
-            for g, of in groups.items()
-        ]
-        found.append(Place(dataset, ipc, tuple(labelled)))
-    return found
-
-
-def picked(rows: Sequence[Row], choices: Sequence[Choice]) -> Row:
-    """The row that stands for a group where one weight is shown: see `_PICKED`. Never chosen by test accuracy."""
-    g = rows[0].group
-    for row in rows:
-        cell = (g.method, g.dataset, g.ipc, g.model, g.recipe, row.schedule, row.weight)
-        if any(cell == (c.method, c.dataset, c.ipc, c.model, c.recipe, c.schedule, c.weight) for c in choices):
-            return row
-    return rows[(len(rows) - 1) // 2]
-
-
-def accuracy(place: Place) -> Drawn | str:
+def accuracy(place: Place, choices: Sequence[Choice]) -> Drawn | str:
     """A line a row: accuracy without and with the term, with the floor and the published figure where known."""
-    lines = [(label, row) for label, rows in place.groups for row in rows][:LINES]
-    left_out = sum(len(rows) for _, rows in place.groups) - len(lines)
+    lines = [(label, row) for label, rows in place.groups for row in rows]
+    if fewer := len(lines) > LINES:
+        lines = [(label, picked(rows, choices)) for label, rows in place.groups][:LINES]
     figure, (axis,) = draw.panels(1)
     figure.set_size_inches(6.6, 1.35 + 0.24 * len(lines))
     for y, (_, row) in enumerate(lines):
@@ -161,7 +102,7 @@ def accuracy(place: Place) -> Drawn | str:
     axis.set_xlabel("test accuracy (%), mean ± std over networks")
     axis.grid(axis="y", visible=False)
     _legend(figure, [("weight 0", PLAIN, "o"), ("+SDC", SDC, "s"), *_more_marks([row for _, row in lines])])
-    more = f" {left_out} further rows are in the table alone." if left_out else ""
+    more = f" {PICKED} The others are in the table." if fewer else ""
     apart = " Published: by the papers' own settings." if any(row.published for _, row in lines) else ""
     caption = f"{_counts([row for _, row in lines])} Bars: standard deviation (population).{apart}{more}"
     return draw.finish(figure, place.name("accuracy"), f"Accuracy: {place.title()}", caption)
@@ -212,7 +153,7 @@ def progress(place: Place, choices: Sequence[Choice], kind: str) -> Drawn | str:
     _legend(figure, [("weight 0", PLAIN, "--"), ("+SDC", SDC, "-")])
     most = max(len(of_seeds) for _, _, both in known for of_seeds in both)
     caption = (
-        f"Thin: seeds, at most {SEEDS} (here {most}); thick: their mean. {_PICKED}{place.left_out()} {_of(kind, known)}"
+        f"Thin: seeds, at most {SEEDS} (here {most}); thick: their mean. {PICKED}{place.left_out()} {_of(kind, known)}"
     )
     title = {"loss": "Loss", "difficulty": "Difficulty"}[kind]
     return draw.finish(figure, place.name(kind), f"{title} over the steps: {place.title()}", caption)
@@ -248,53 +189,9 @@ def cost(place: Place, choices: Sequence[Choice]) -> Drawn | str:
     runs = [len(side.runs) for _, side in sides]
     caption = (
         f"Means over {_range(runs)} seeds. Experts are trained once and shared by all runs that match them. Memory: "
-        f"of the stage that takes most. {_PICKED}"
+        f"of the stage that takes most. {PICKED}"
     )
     return draw.finish(figure, place.name("cost"), f"Time and memory: {place.title()}", caption)
-
-
-def images(place: Place, choices: Sequence[Choice]) -> Drawn | str:
-    """Distilled images of one seed, without and with the term side by side, a row a class."""
-    shown = []
-    for label, rows in place.groups:
-        row = picked(rows, choices)
-        pairs = [
-            (name, _picture(side, row)) for name, side in (("weight 0", row.base), (f"+SDC {tables.arm(row)}", row.sdc))
-        ]
-        if any(array is not None for _, array in pairs):
-            shown.append((label, [(name, array) for name, array in pairs if array is not None]))
-    if not shown:
-        return "no run there has its picture"
-    strips = [(f"{label}\n{name}", array) for label, pair in shown[:PANELS] for name, array in pair]
-    figure = _side_by_side(strips)
-    seed = min(
-        run.seed for _, rows in place.groups for side in (rows[0].base, rows[0].sdc) if side for run in side.runs
-    )
-    caption = (
-        f"A row a class, at most {_CLASSES} classes and {_IMAGES} images of each; of one seed, the first that both "
-        f"sides have ({seed} where it is there). {_PICKED}{place.left_out()}"
-    )
-    return draw.finish(figure, place.name("images"), f"Distilled images: {place.title()}", caption)
-
-
-def _side_by_side(strips: Sequence[tuple[str, Pixels]]) -> Figure:
-    """Pictures under their titles, in lines that fit a page, as one picture: that is drawn faster than many axes."""
-    height, width = (max(array.shape[axis] for _, array in strips) for axis in (0, 1))
-    across, down = max(width, height * 0.24) + 0.06 * height, height * 1.22
-    columns = min(len(strips), max(2, 2 * int(4.2 * height / (2 * across))))
-    lines = -(-len(strips) // columns)
-    figure = Figure(figsize=(2.4 * columns * across / height, 2.4 * lines * down / height))
-    axis = figure.add_axes((0, 0, 1, 1))
-    axis.set_axis_off()
-    for number, (title, array) in enumerate(strips):
-        left, top = number % columns * across + 0.03 * height, number // columns * down + 0.2 * height
-        middle, shown = left + (across - 0.06 * height) / 2, array.shape
-        extent = (middle - shown[1] / 2, middle + shown[1] / 2, top + shown[0], top)
-        axis.imshow(array, interpolation="nearest", extent=extent)
-        axis.text(middle, top - 0.03 * height, title, fontsize=7, ha="center", va="bottom")
-    axis.set_xlim(0, columns * across)
-    axis.set_ylim(lines * down, 0)
-    return figure
 
 
 def _weight_line(axis: Axes, rows: Sequence[Row], sign: str, label: str) -> None:
@@ -346,26 +243,6 @@ def _mean_of(side: Side, stage: str, what: str) -> float:
     known = [run.stages[stage].get(what) for run in side.runs if stage in run.stages]
     numbers = [float(value) for value in known if isinstance(value, int | float)]
     return statistics.fmean(numbers) if numbers else 0.0
-
-
-def _picture(side: Side | None, row: Row) -> Pixels | None:
-    """The upper left part of a set's picture, of a seed that both sides have; None where there is none."""
-    if side is None:
-        return None
-    common = row.difference.seeds if row.difference else tuple(side.by_seed)
-    path = curves.picture(next(run for run in side.runs if run.seed in common))
-    return None if path is None else _cropped(path, row.group.ipc)
-
-
-def _cropped(path: Path, ipc: int) -> Pixels | None:
-    """At most so many classes and images; each image has a border of two pixels."""
-    try:
-        with Image.open(path) as picture:
-            step = (picture.width - 2) // ipc
-            box = (0, 0, min(picture.width, _IMAGES * step + 2), min(picture.height, _CLASSES * step + 2))
-            return np.asarray(picture.crop(box).convert("RGB"))
-    except (OSError, ValueError, Image.DecompressionBombError):
-        return None
 
 
 def _legend(figure: Figure, entries: Sequence[tuple[str, str, str]]) -> None:

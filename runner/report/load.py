@@ -181,18 +181,18 @@ def _finished(folder: Path) -> Run:
         folder=folder,
         **{name: str(cell[name]) for name in ("key", "method", "dataset", "schedule", "model", "recipe")},
         **{name: str(cell[name]) for name in ("upstream", "commit", "patch_sha256", "data_sha256", "experts")},
-        ipc=int(cell["ipc"]),
+        ipc=_whole(cell["ipc"]),
         seed=int(cell["seed"]),
         weight=_finite(cell["weight"]),
-        settings=dict(cell["settings"]),
-        data=cell["data"],
-        libraries=dict(cell["libraries"]),
-        device=dict(cell["device"]),
+        settings=_scalars(cell["settings"]),
+        data=None if cell["data"] is None else str(cell["data"]),
+        libraries=_scalars(cell["libraries"]),
+        device=_scalars(cell["device"]),
         own=_evaluation(result, "upstream"),
         floor=_evaluation(_json(floor), "upstream") if floor.is_file() else None,
         others=tuple(_other(file) for file in sorted((folder / "evaluations").glob("*.json"))),
-        stages=dict(result["stages"]),
-        resumed=tuple(result["resumed"]),
+        stages={name: {**stage, "seconds": _finite(stage["seconds"])} for name, stage in result["stages"].items()},
+        resumed=tuple(_scalars(where) for where in result["resumed"]),
     )
 
 
@@ -208,7 +208,7 @@ def _evaluation(result: Mapping[str, Any], protocol: str) -> Evaluation:
     models = sorted({network.model for network in networks})
     if len(models) != 1:
         raise ValueError(f"an evaluation of {len(models)} models; one was expected")
-    return Evaluation(models[0], protocol, dict(result["protocol"]), networks)
+    return Evaluation(models[0], protocol, _scalars(result["protocol"]), networks)
 
 
 def _choices(folder: Path) -> tuple[tuple[Choice, ...], list[Unfinished]]:
@@ -224,7 +224,7 @@ def _choices(folder: Path) -> tuple[tuple[Choice, ...], list[Unfinished]]:
 def _choice(found: Mapping[str, Any]) -> Choice:
     return Choice(
         **{name: str(found[name]) for name in ("method", "dataset", "model", "schedule", "recipe")},
-        ipc=int(found["ipc"]),
+        ipc=_whole(found["ipc"]),
         validation=_finite(found["validation"]),
         seeds=tuple(int(seed) for seed in found["seeds"]),
         candidates=tuple(_candidate(one) for one in found["candidates"]),
@@ -234,7 +234,8 @@ def _choice(found: Mapping[str, Any]) -> Choice:
 
 
 def _candidate(found: Mapping[str, Any]) -> Candidate:
-    ends = {name: None if found[name] is None else _finite(found[name]) for name in ("difference", "low", "high")}
+    known = {name: found.get(name) for name in ("difference", "low", "high")}
+    ends = {name: None if value is None else _finite(value) for name, value in known.items()}
     return Candidate(
         asked=str(found["asked"]),
         weight=_finite(found["weight"]),
@@ -258,6 +259,19 @@ def _finite(value: Any) -> float:  # noqa: ANN401 - whatever the file holds
     if not math.isfinite(number):
         raise ValueError(f"{value} is no finite number")
     return number
+
+
+def _whole(value: Any) -> int:  # noqa: ANN401
+    if (number := int(value)) < 1:
+        raise ValueError(f"ipc {value} is below 1")
+    return number
+
+
+def _scalars(found: Any) -> dict[str, Any]:  # noqa: ANN401
+    """A JSON object of numbers and texts."""
+    if strange := [name for name, value in found.items() if not isinstance(value, int | float | str)]:
+        raise TypeError(f"{strange[0]} is neither a number nor a text")
+    return dict(found)
 
 
 def _said(error: Exception) -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from runner.files import replacing, write_text
-from runner.report import compare, figures, load, page, tables
+from runner.report import compare, documents, figures, load, page, records
 from runner.report.compare import Comparison
 from runner.report.figures import Figures
 from runner.report.load import Found
@@ -38,9 +38,9 @@ def make(runs: Path, out: Path, html: Path | None, watch: Watch) -> Report:
     watch.stage("drawing", None)
     drawn = figures.figures(compared, found.choices, lambda done, total: watch.progress(done, f"of {total}"))
     texts = {
-        "results.md": tables.as_markdown(found, compared),
-        "results.csv": tables.as_csv(compared),
-        "results.tex": tables.as_latex(compared),
+        "results.md": documents.as_markdown(found, compared),
+        "results.csv": records.as_csv(compared),
+        "results.tex": documents.as_latex(compared),
         PAGE: page.page(found, compared, drawn),
     }
     return Report(found, compared, drawn.skipped, _written(texts, drawn, out, html))
@@ -50,7 +50,7 @@ def as_json(report: Report) -> Mapping[str, Any]:
     """A report for a program: numbers unrounded, accuracies in [0, 1]."""
     return {
         "runs": len(report.found.runs),
-        "rows": tables.records(report.compared),
+        "rows": records.records(report.compared),
         "choices": [asdict(choice) for choice in report.found.choices],
         "missing": [asdict(gone) for gone in (*report.found.unfinished, *report.compared.repeated)],
         "not_drawn": list(report.skipped),

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from typing import Any
 
 from jinja2 import Environment, StrictUndefined
 
-from runner.report import commands, stats, tables
+from runner.report import commands, documents, stats, tables
 from runner.report.compare import Comparison, Row, Side
 from runner.report.draw import Drawn
 from runner.report.figures import Figures
@@ -36,15 +36,16 @@ def page(found: Found, compared: Comparison, figures: Figures) -> str:
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     environment.filters |= {"number": commands.number, "percent": _percent, "uri": _uri, "short": _short}
     template = environment.from_string((files(__package__) / "page.html").read_text(encoding="utf-8"))
+    anchors = {run.folder.name: runs.anchor for runs in compared.sets for run in runs.runs}
     sections = [(name, each, _lines(getattr(compared, name), each)) for name, each in tables.tables(compared).items()]
     return template.render(
         found=found,
         counts=_counts(compared),
         legend=tables.LEGEND,
-        footnotes=tables.footnotes(compared),
+        footnotes=documents.footnotes(compared),
         sections=sections,
         numbers=tables.NUMBERS,
-        choices=[(tables.choice_table(choice), _candidates(choice)) for choice in found.choices],
+        choices=[(tables.choice_table(choice), _candidates(choice, anchors)) for choice in found.choices],
         missing=[*found.unfinished, *compared.repeated],
         figures=_by_kind(figures.drawn),
         skipped=figures.skipped,
@@ -102,17 +103,18 @@ def _of_difference(found: Difference | None, link: str) -> Cell:
     return Cell("difference", tuple(parts), link, found.mean)
 
 
-def _candidates(choice: Choice) -> list[list[Cell]]:
+def _candidates(choice: Choice, anchors: Mapping[str, str]) -> list[list[Cell]]:
     """A choice's candidates, with the numbers as its file has them."""
     lines = []
     for one, texts in zip(choice.candidates, tables.choice_table(choice).rows, strict=True):
         known = None if one.difference is None else Difference(one.difference, None, one.low, one.high, choice.seeds)
+        link = next((anchors[run] for run in one.runs if run in anchors), "")
         lines.append(
             [
                 Cell("asked", ((texts[0], None),)),
                 Cell("weight", ((texts[1], None),), order=one.weight),
-                _of_spread("accuracy", Spread(one.mean, one.std, one.n), "", f" ({one.n})"),
-                _of_difference(known, ""),
+                _of_spread("accuracy", Spread(one.mean, one.std, one.n), link, f" ({one.n})"),
+                _of_difference(known, link),
                 Cell("", ((texts[4], None),)),
             ]
         )

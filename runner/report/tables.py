@@ -1,18 +1,14 @@
-"""Rows as text: cells for people in a terminal, Markdown or LaTeX, and plain numbers for programs."""
+"""Rows as tables of text, for people, whatever they are then printed with."""
 
 from __future__ import annotations
 
-import csv
-import io
 import itertools
-import re
 import string
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from runner.report.compare import Comparison, Row, Side
-from runner.report.load import Choice, Found
+from runner.report.load import Choice
 from runner.report.stats import Difference, Spread
 
 SECTIONS = {
@@ -146,135 +142,6 @@ def evaluated(row: Row) -> str:
     return f"{row.evaluated}, {row.protocol}" if row.protocol else ""
 
 
-def record(row: Row, section: str) -> dict[str, Any]:
-    """A row as plain values for a program: accuracies in [0, 1], unrounded; None where there is none."""
-    g, d = row.group, row.difference
-    return {
-        "section": section,
-        **{name: getattr(g, name) for name in ("method", "dataset", "ipc", "model", "recipe")},
-        "changes": list(row.changes),
-        "weight": row.weight,
-        "schedule": row.schedule,
-        "evaluated_model": row.evaluated,
-        "protocol": row.protocol or "own",
-        **_numbers("base", row.base.spread if row.base else None),
-        "base_seeds": sorted(_seeds(row.base)),
-        **_numbers("sdc", row.sdc.spread if row.sdc else None),
-        "sdc_seeds": sorted(_seeds(row.sdc)),
-        **{f"difference{end}": getattr(d, name, None) for end, name in _ENDS.items()},
-        "paired_seeds": list(d.seeds) if d else [],
-        "claim": row.claim(),
-        **_numbers("floor", row.floor),
-        "published_mean": row.published.mean if row.published else None,
-        "published_std": row.published.std if row.published else None,
-        "published_source": row.published.source if row.published else None,
-        "published_apart": row.apart,
-        "validation": dict(g.settings).get("validation", 0),
-        **{name: getattr(g, name) for name in ("upstream", "commit", "patch_sha256", "data_sha256", "experts")},
-        "base_runs": [run.folder.name for run in row.base.runs] if row.base else [],
-        "sdc_runs": [run.folder.name for run in row.sdc.runs] if row.sdc else [],
-        "notes": list(row.notes),
-    }
-
-
-_ENDS = {"": "mean", "_std": "std", "_low": "low", "_high": "high"}
-
-
-def records(compared: Comparison) -> list[dict[str, Any]]:
-    """Every row of every section."""
-    return [record(row, name) for name in SECTIONS for row in getattr(compared, name)]
-
-
-def as_csv(compared: Comparison) -> str:
-    """A line a row, unrounded; lists are joined by semicolons, and what there is none of is empty."""
-    out = io.StringIO()
-    rows = [{k: ";".join(map(str, v)) if isinstance(v, list) else v for k, v in r.items()} for r in records(compared)]
-    writer = csv.DictWriter(out, list(rows[0]) if rows else ["section"], lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return out.getvalue()
-
-
-def as_markdown(found: Found, compared: Comparison) -> str:
-    """All tables, what was chosen, and what is missing."""
-    parts = ["# Results", LEGEND]
-    for name, each in tables(compared).items():
-        parts += [f"## {each.title}", *([each.common] if each.common else []), _markdown(each)]
-        parts += _footnotes(getattr(compared, name))
-    if found.choices:
-        parts += ["## Weights that were chosen", "Not by test accuracy: on training images that were held out."]
-        for choice in found.choices:
-            each = choice_table(choice)
-            parts += [f"### {each.title}", each.common, _markdown(each)]
-    if missing := [*found.unfinished, *compared.repeated]:
-        parts += [f"## Runs that are not in these tables, or not in all ({len(missing)})"]
-        rows = tuple((gone.folder, gone.state, _first_line(gone.reason)) for gone in missing)
-        parts += [_markdown(Table("", "", ("run", "state", "reason"), rows))]
-    return "\n\n".join(parts) + "\n"
-
-
-def _footnotes(rows: Sequence[Row]) -> list[str]:
-    """The sources of published accuracies, and what the mark beside them means."""
-    found = [row for row in rows if row.published]
-    if not found:
-        return []
-    methods: dict[str, set[str]] = {}
-    for row in found:
-        methods.setdefault(row.published.source if row.published else "", set()).add(row.group.method)
-    sources = [f"{', '.join(sorted(of))}: {source}" for source, of in sorted(methods.items())]
-    apart = "* our runs have other settings than the published ones. " if any(row.apart for row in found) else ""
-    return [f"{apart}Published accuracies: {'; '.join(sources)}."]
-
-
-def footnotes(compared: Comparison) -> str:
-    """The same for all of a comparison, as one text."""
-    return " ".join(_footnotes(compared.test))
-
-
-def as_latex(compared: Comparison) -> str:
-    """A booktabs table a section, to be put into a document by \\input."""
-    parts = [f"% \\usepackage{{booktabs}}\n% {_tex(LEGEND)}"]
-    parts += [_latex(each) for each in tables(compared).values()]
-    return "\n\n".join(parts) + "\n"
-
-
-def _latex(each: Table) -> str:
-    kept = [number for number, name in enumerate(each.columns) if name not in ("shown", "notes")]  # a page is narrow
-    sides = "".join("r" if each.columns[number] in NUMBERS else "l" for number in kept)
-    lines = [" & ".join(_tex(row[number]) for number in kept) + r" \\" for row in (each.columns, *each.rows)]
-    caption = f"{each.title}. {each.common}".rstrip(". ") + "."
-    body = [rf"\begin{{tabular}}{{{sides}}}", r"\toprule", lines[0], r"\midrule", *lines[1:], r"\bottomrule"]
-    table = [
-        r"\begin{table}",
-        r"\centering\footnotesize",
-        rf"\caption{{{_tex(caption)}}}",
-        *body,
-        r"\end{tabular}",
-        r"\end{table}",
-    ]
-    return "\n".join(table)
-
-
-_TEX = {"\\": r"\textbackslash{}", "±": r"$\pm$", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"} | {
-    sign: f"\\{sign}" for sign in "&%$#_{}"
-}
-
-
-def _tex(text: str) -> str:
-    escaped = "".join(_TEX.get(sign, sign) for sign in text)
-    return re.sub(r"(?<!\w)-(?=\d)", "$-$", escaped)  # a minus, where a hyphen would be printed
-
-
-def _markdown(each: Table) -> str:
-    rules = ["---:" if name in NUMBERS else "---" for name in each.columns]
-    lines = [each.columns, rules, *([_md(cell) for cell in row] for row in each.rows)]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
-
-
-def _md(text: str) -> str:
-    return text.replace("\\", "\\\\").replace("|", "\\|").replace("<", "&lt;").replace("\n", " ")
-
-
 def _cells(row: Row) -> dict[str, str]:
     return {
         "method": row.group.method,
@@ -294,17 +161,9 @@ def _cells(row: Row) -> dict[str, str]:
     }
 
 
-def _numbers(name: str, found: Spread | None) -> Mapping[str, float | int | None]:
-    return {f"{name}_{part}": getattr(found, part, None) for part in ("mean", "std", "n")}
-
-
 def _seeds(side: Side | None) -> set[int]:
     return set(side.by_seed) if side else set()
 
 
 def _listed(values: Sequence[int]) -> str:
     return ", ".join(map(str, values))
-
-
-def _first_line(text: str) -> str:
-    return text.strip().splitlines()[0] if text.strip() else ""
