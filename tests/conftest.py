@@ -146,3 +146,11 @@ def fake_upstream(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> fake.Fake:
     monkeypatch.setenv("GIT_CONFIG_GLOBAL", str(made.git_config))
     monkeypatch.setitem(ADAPTERS, "fake", made.adapter)
     return made
+
+
+@pytest.fixture
+def bench_fake(fake_upstream: fake.Fake, monkeypatch: pytest.MonkeyPatch) -> fake.Fake:
+    """The method `fake`, also for the processes that a benchmark starts."""
+    monkeypatch.setenv("SDC_TEST_FAKE", str(fake_upstream.patch.parent))
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(paths.ROOT / "tests" / "site"), str(paths.ROOT)]))
+    return fake_upstream

@@ -43,8 +43,6 @@ _PARSL = "parsl.executors.high_throughput"
 _PREFIX, _LOCK = ".sdc-engine-", "lock"
 _EVERY = 3.0
 """Seconds between looks at blocks and the work for them."""
-_IDLE = 60.0
-"""Seconds after which a block without work is given back, while others are at work."""
 
 
 @dataclass(frozen=True)
@@ -161,9 +159,8 @@ def _config(executor: HighThroughputExecutor, folder: Path, lost: Losses) -> Con
         usage_tracking=0,
         retries=losses.TRIES - 1,
         retry_handler=lost.cost,
-        strategy="htex_auto_scale",
+        strategy="simple",  # the other, asked to give back no block, gives back all that wait
         strategy_period=0.1,  # until the first blocks are asked for
-        max_idletime=_IDLE,
     )
 
 
