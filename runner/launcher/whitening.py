@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import kornia
 from safetensors.torch import save_file
 
 
@@ -14,6 +13,8 @@ def install(path: Path) -> None:
 
     An image x [C, H, W] in [0, 1], flattened, is shown as (x - mean) @ matrix.
     """
+    import kornia  # takes a second, which scripts that whiten nothing need not spend
+
     real = kornia.enhance.ZCAWhitening.fit
 
     def fit(zca: Any, *arguments: Any, **options: Any) -> Any:

@@ -9,12 +9,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import scipy.stats
 
 from adapters.registry import ADAPTERS
 from runner import patching
 from runner.bench import engine, work
 from runner.bench.cells import Task
+from runner.bench.choices import Candidate, decide
 from runner.bench.work import More
+from runner.data import store
+from runner.plan import Request
 from tests import fake
 from tests.conftest import Outcome, Sdc
 
@@ -84,12 +88,35 @@ def test_every_point_of_a_spec_is_a_run_and_what_is_done_is_not_done_again(
         result = json.loads(path.read_text())
         assert (result["state"], result["n"]) == ("complete", 2)
         assert (path.parent / "floor.json").is_file() == (result["weight"] == 0)
+    _check_pairs(runs)
+    _check_floors(runs)
     bits = {path: path.read_bytes() for path in runs.rglob("*.safetensors")}
 
     idle()
     again = bench(SPEC)
     assert (again.code, again.json["ran"], again.json["states"]) == (0, 0, {"done": 4})
     assert {path: path.read_bytes() for path in runs.rglob("*.safetensors")} == bits
+
+
+def _check_pairs(runs: Path) -> None:
+    """Base and +SDC of a seed are evaluated with the same networks, those of another seed with others."""
+    seeds: dict[int, set[tuple[int, ...]]] = {}
+    for path in runs.glob("*/result.json"):
+        result = json.loads(path.read_text())
+        seeds.setdefault(result["seed"], set()).add(tuple(score["seed"] for score in result["accuracy"]))
+    assert [len(of_seed) for of_seed in seeds.values()] == [1, 1]
+    assert seeds[0] != seeds[1]
+
+
+def _check_floors(runs: Path) -> None:
+    """Random real images, others for each seed, are trained on as the set is, by the same networks."""
+    floors = {}
+    for path in runs.glob("*/floor.json"):
+        floor, result = (json.loads((path.parent / name).read_text()) for name in ("floor.json", "result.json"))
+        assert floor["protocol"] == result["protocol"]
+        assert [score["seed"] for score in floor["accuracy"]] == [score["seed"] for score in result["accuracy"]]
+        floors[result["seed"]] = floor["mean"]
+    assert floors[0] != floors[1]
 
 
 def test_a_larger_spec_does_only_what_is_missing(bench: Bench, tmp_path: Path) -> None:
@@ -100,27 +127,6 @@ def test_a_larger_spec_does_only_what_is_missing(bench: Bench, tmp_path: Path) -
     found = [json.loads(path.read_text()) for path in (tmp_path / "runs").glob("*/evaluations/*.json")]
     assert len(found) == 4
     assert all(list(each["by_model"]) == ["ConvNetD1"] and each["n"] == 1 for each in found)
-
-
-def test_base_and_sdc_of_a_seed_are_evaluated_with_the_same_networks(bench: Bench, tmp_path: Path) -> None:
-    bench(SPEC)
-    seeds: dict[int, set[tuple[int, ...]]] = {}
-    for path in (tmp_path / "runs").glob("*/result.json"):
-        result = json.loads(path.read_text())
-        seeds.setdefault(result["seed"], set()).add(tuple(score["seed"] for score in result["accuracy"]))
-    assert [len(of_seed) for of_seed in seeds.values()] == [1, 1]
-    assert seeds[0] != seeds[1]
-
-
-def test_the_floor_is_random_real_images_trained_on_as_the_set_is(bench: Bench, tmp_path: Path) -> None:
-    bench(SPEC.replace("weights = [0, 0.5]", "weights = [0]"))
-    floors = {}
-    for path in (tmp_path / "runs").glob("*/floor.json"):
-        floor, result = (json.loads((path.parent / name).read_text()) for name in ("floor.json", "result.json"))
-        assert floor["protocol"] == result["protocol"]
-        assert [score["seed"] for score in floor["accuracy"]] == [score["seed"] for score in result["accuracy"]]
-        floors[result["seed"]] = floor["mean"]
-    assert floors[0] != floors[1]  # other images
 
 
 def test_a_dry_run_says_what_is_to_come_and_writes_nothing(
@@ -212,26 +218,27 @@ def test_schedules_share_the_base(bench: Bench) -> None:
     ]
 
 
-AUTO = SPEC.replace("weights = [0, 0.5]", 'weights = [0, "auto:0.1", "auto:0.5"]')
+ONE_SEED = SPEC.replace("seeds = [0, 1]", "seeds = [3]").replace("networks = 2", "networks = 1")
+AUTO = ONE_SEED.replace("weights = [0, 0.5]", 'weights = [0, "auto:0.1", "auto:0.5"]')
 
 
 def test_a_weight_may_be_a_fraction_of_the_balance_which_is_measured_once(
     bench: Bench, idle: Callable[[], None], tmp_path: Path
 ) -> None:
     dry = bench(AUTO, "--dry-run")
-    assert dry.json["states"] == {"to do": 2, "waiting": 4}
-    assert [each["name"] for each in dry.json["calibrations"]] == ["calibrate fake digits ipc 1 seed 0"]
-    assert "fake digits ipc 1 weight auto:0.1 seed 1" in [cell["name"] for cell in dry.json["cells"]]
+    assert dry.json["states"] == {"to do": 1, "waiting": 2}
+    assert [each["name"] for each in dry.json["calibrations"]] == ["calibrate fake digits ipc 1 seed 3"]
+    assert "fake digits ipc 1 weight auto:0.1 seed 3" in [cell["name"] for cell in dry.json["cells"]]
 
     outcome = bench(AUTO)
 
     assert outcome.code == 0, outcome
-    assert (outcome.json["states"], outcome.json["ran"]) == ({"done": 6}, 7)
+    assert (outcome.json["states"], outcome.json["ran"]) == ({"done": 3}, 4)
     (file,) = (tmp_path / "runs" / "calibrations").glob("*.json")
     balance = json.loads(file.read_text())["calibration"]["balance"]
     weights = sorted({cell_of(tmp_path / "runs", cell["folder"])["weight"] for cell in outcome.json["cells"]})
     assert weights == [0.0, float(f"{0.1 * balance:.3g}"), float(f"{0.5 * balance:.3g}")]
-    assert f"fake digits ipc 1 weight {weights[1]:g} seed 1 (auto:0.1)" in [c["name"] for c in outcome.json["cells"]]
+    assert f"fake digits ipc 1 weight {weights[1]:g} seed 3 (auto:0.1)" in [c["name"] for c in outcome.json["cells"]]
     idle()
     assert bench(AUTO).json["ran"] == 0
 
@@ -239,16 +246,14 @@ def test_a_weight_may_be_a_fraction_of_the_balance_which_is_measured_once(
 def test_a_calibration_that_fails_is_told_and_its_cells_wait(bench: Bench) -> None:
     outcome = bench(AUTO + 'end = "error"\n')
     assert outcome.code == 1
-    assert outcome.json["states"] == {"failed": 2, "waiting": 4}
+    assert outcome.json["states"] == {"failed": 1, "waiting": 2}
     (calibration,) = outcome.json["calibrations"]
     assert calibration["state"] == "failed"
     assert "the fake script was told to fail" in calibration["error"]
     assert bench(AUTO + 'end = "error"\n').json["ran"] == 0
 
 
-CHOICE = SPEC.replace("weights = [0, 0.5]", 'weights = [0, "chosen"]').replace(
-    "limit_per_class = 3", "limit_per_class = 5"
-)
+CHOICE = ONE_SEED.replace("weights = [0, 0.5]", 'weights = [0, "chosen"]').replace("class = 3", "class = 5")
 CHOICE += '[choose]\nweights = [0.5, "auto:20"]\nvalidation = 30\n'
 
 
@@ -262,19 +267,19 @@ def test_a_weight_is_chosen_on_held_out_training_images_alone(
     cells = [cell_of(runs, cell["folder"]) for cell in outcome.json["cells"]]
     tried = [cell for cell in cells if cell["settings"]["validation"] == 30]
     final = [cell for cell in cells if not cell["settings"]["validation"]]
-    assert (len(tried), len(final)) == (6, 4)
+    assert (len(tried), len(final)) == (3, 2)
     assert {cell["data_sha256"] for cell in tried}.isdisjoint({cell["data_sha256"] for cell in final})
 
     (file,) = (runs / "choices").glob("*.json")
     choice = json.loads(file.read_text())
-    assert (choice["validation"], choice["seeds"]) == (30, [0, 1])
+    assert (choice["validation"], choice["seeds"]) == (30, [3])
     assert [row["asked"] for row in choice["candidates"]] == ["0.0", "0.5", "auto:20"]
     means = {}
     for row in choice["candidates"]:
         results = [json.loads((runs / folder / "result.json").read_text()) for folder in row["runs"]]
         accuracies = [score["accuracy"] for result in results for score in result["accuracy"]]
         assert row["mean"] == pytest.approx(sum(accuracies) / len(accuracies))
-        assert row["n"] == 4
+        assert (row["n"], row["low"]) == (1, None)  # one seed gives no interval
         means[row["weight"]] = row["mean"]
     best = max((weight for weight in means if weight), key=lambda weight: (means[weight], -weight))
     assert choice["chosen"]["weight"] == best
@@ -285,26 +290,44 @@ def test_a_weight_is_chosen_on_held_out_training_images_alone(
 
 @pytest.mark.usefixtures("fake_upstream")
 def test_a_run_on_held_out_images_is_tested_on_those_alone(sdc: Sdc, tmp_path: Path) -> None:
-    outcome = bench(CHOICE)
-    name = next(cell["folder"] for cell in outcome.json["cells"] if cell["name"].endswith("on validation images"))
-    folder = tmp_path / "runs" / name
-    kept = json.loads((folder / "result.json").read_text())
-    seed = kept["seed"]
-    again = sdc("evaluate", folder, "--seed", seed, "--json")
-    assert again.json["accuracy"] == kept["accuracy"]
-    held_out = {round(score["accuracy"] * count) for score in kept["accuracy"] for count in [_held_out_images()]}
-    assert all(
-        abs(score["accuracy"] * _held_out_images() - round(score["accuracy"] * _held_out_images())) < 1e-6
-        for score in kept["accuracy"]
-    )
-    assert held_out
+    settings = [word for name in ("validation=30", "steps=4", "networks=2") for word in ("--set", name)]
+    run = sdc("run", "fake", "--weight", 0, *settings, "--runs", tmp_path / "runs", "--json").json
+    again = sdc("evaluate", run["run"], "--networks", 2, "--json").json
+    assert again["accuracy"] == run["accuracy"]
+    # Every accuracy is a whole number of the images that are held out, 30 % of each class: not of the test images.
+    held_out = sum(int(count) * 30 // 100 for count in store.load("digits").train.labels.bincount())
+    right = [score["accuracy"] * held_out for score in run["accuracy"]]
+    assert right == pytest.approx([round(count) for count in right])
+    assert held_out != len(store.load("digits").test.labels)
 
 
-def _held_out_images() -> int:
-    """How many of digits' training images 30 % of each class are."""
-    from runner.data.store import load
+def test_the_choice_is_the_best_mean_and_its_record_holds_every_candidate_with_its_interval(tmp_path: Path) -> None:
+    reached = {0.0: ([0.5, 0.6], [0.7, 0.8]), 2.0: ([0.6, 0.6], [0.9, 0.8]), 1.0: ([0.9, 0.6], [0.6, 0.8])}
+    candidates = []
+    for weight, of_seeds in reached.items():
+        folders = tuple(f"w{weight:g}s{seed}" for seed in (5, 9))
+        candidates.append(Candidate(weight, weight, folders))
+        for folder, accuracies in zip(folders, of_seeds, strict=True):
+            facts = {"method": "fake", "dataset": "digits", "ipc": 1, "model": "ConvNetW32", "recipe": "quick"}
+            scores = [{"model": "ConvNetW32", "seed": n, "accuracy": a} for n, a in enumerate(accuracies)]
+            (tmp_path / folder).mkdir()
+            result = {"state": "complete", **facts, "accuracy": scores}
+            (tmp_path / folder / "result.json").write_text(json.dumps(result))
+    asked = Request("fake", 0.0, "digits")
+    assert decide(asked, 20, (5, 9), [*candidates, Candidate(3.0, 3.0, ("absent",))], tmp_path) is None
 
-    return sum(int(count) * 30 // 100 for count in load("digits").train.labels.bincount())
+    choice = decide(asked, 20, (5, 9), candidates, tmp_path)
+
+    assert choice is not None
+    assert choice.chosen.weight == 1.0  # 2 has the same mean: the smaller weight is taken
+    record = json.loads(choice.record(tmp_path).read_text())
+    assert record["chosen"] == {"asked": "1.0", "weight": 1.0}
+    base, two, one = record["candidates"]
+    assert (base["mean"], base["n"], base["difference"]) == (pytest.approx(0.65), 4, None)
+    for row, differences in ((two, (0.05, 0.1)), (one, (0.2, -0.05))):
+        expected = scipy.stats.ttest_1samp(differences, 0).confidence_interval(0.95)
+        assert row["difference"] == pytest.approx(sum(differences) / 2)
+        assert (row["low"], row["high"]) == pytest.approx((expected.low, expected.high))
 
 
 @pytest.mark.parametrize(
