@@ -80,8 +80,3 @@ def steps(folder: Path) -> list[int]:
 def made(runs: Path) -> int:
     """The most steps that a run has made."""
     return max((len(steps(folder)) for folder in runs.glob("fake-*")), default=0)
-
-
-def folder(runs: Path) -> Path | None:
-    """The one run that there is."""
-    return next(runs.glob("fake-*"), None)

@@ -46,7 +46,7 @@ PartitionName=all Nodes={host} Default=YES MaxTime=60 State=UP
 
 def lacking() -> str:
     """Why there can be no Slurm here; nothing if there can."""
-    if missing := [name for name in (*DAEMONS, "sbatch") if not shutil.which(name)]:
+    if missing := [name for name in (*DAEMONS, "sbatch", "setpriv") if not shutil.which(name)]:
         return f"not installed: {', '.join(missing)} (Debian: slurm-wlm and munge)"
     return "" if os.geteuid() == 0 else "Slurm's daemons are started by root here"
 
@@ -54,14 +54,14 @@ def lacking() -> str:
 @contextlib.contextmanager
 def cluster(folder: Path) -> Iterator[Path]:
     """Start it in a new folder; its slurm.conf, for `$SLURM_CONF`. All is ended at the end, whatever happened."""
-    host, config = socket.gethostname().split(".")[0], folder / "slurm.conf"
+    config = folder / "slurm.conf"
     for name in ("state", "spool", "dev"):
         (folder / name).mkdir(parents=True)
     folder.chmod(0o755)
     cores = os.cpu_count() or 1
-    config.write_text(CONFIG.format(folder=folder, host=host, controller=_port(), node=_port(), cores=cores))
+    config.write_text(CONFIG.format(folder=folder, host=host(), controller=_port(), node=_port(), cores=cores))
     gpus = [_gpu(folder / "dev" / f"nvidia{number}") for number in range(2)]
-    (folder / "gres.conf").write_text("".join(f"NodeName={host} Name=gpu File={gpu}\n" for gpu in gpus))
+    (folder / "gres.conf").write_text("".join(f"NodeName={host()} Name=gpu File={gpu}\n" for gpu in gpus))
     key = folder / "munge.key"
     key.write_bytes(secrets.token_bytes(1024))
     key.chmod(0o400)
@@ -80,6 +80,11 @@ def cluster(folder: Path) -> Iterator[Path]:
         yield config
 
 
+def host() -> str:
+    """The name of the one node."""
+    return socket.gethostname().split(".")[0]
+
+
 def said(config: Path, *command: str) -> str:
     """What one of Slurm's commands prints."""
     environment = os.environ | {"SLURM_CONF": str(config)}
@@ -96,7 +101,9 @@ def jobs(config: Path) -> list[str]:
 def _daemon(command: list[str], folder: Path, config: Path) -> Iterator[None]:
     environment = os.environ | {"SLURM_CONF": str(config)}
     with (folder / f"{command[0]}.out").open("wb") as out:
-        process = subprocess.Popen(command, env=environment, stdout=out, stderr=out, start_new_session=True)
+        # It ends when this process does, even by kill -9.
+        kept = ["setpriv", "--pdeathsig", "TERM", *command]
+        process = subprocess.Popen(kept, env=environment, stdout=out, stderr=out, start_new_session=True)
     try:
         yield
     finally:

@@ -118,7 +118,8 @@ def provider(profile: Profile, init: str, first: int) -> SlurmProvider:
         cores_per_node=profile.cores,
         mem_per_node=profile.memory or None,
         exclusive=profile.exclusive,
-        scheduler_options="\n".join(f"#SBATCH {option}" for option in profile.sbatch),
+        # A job whose node died would wait its turn for minutes; another is asked for at once.
+        scheduler_options="\n".join(f"#SBATCH {option}" for option in ("--no-requeue", *profile.sbatch)),
         worker_init="\n".join([init, *profile.init]),
         init_blocks=min(first, profile.jobs),
         max_blocks=profile.jobs,
@@ -163,7 +164,8 @@ class Queue:
         if time.monotonic() < self._next:
             return ""
         self._next = time.monotonic() + self._every
-        _, out, _ = execute_wait(f"squeue --noheader --format='%i %r' --job '{','.join(jobs)},0'", _COMMAND_SECONDS)
+        ids = ",".join([*jobs, jobs[0]])  # twice, for the reason above
+        _, out, _ = execute_wait(f"squeue --noheader --format='%i %r' --job '{ids}'", _COMMAND_SECONDS)
         reasons = dict(line.split(maxsplit=1) for line in out.splitlines() if " " in line)
         for job, reason in reasons.items():
             if reason in _FOR_EVER:

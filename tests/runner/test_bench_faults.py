@@ -12,6 +12,7 @@ import psutil
 import pytest
 
 from runner.bench import losses, tasks
+from runner.plan import Request
 from tests import bench, fake
 from tests.conftest import Sdc
 
@@ -34,6 +35,7 @@ def started(tmp_path: Path) -> subprocess.Popen[str]:
     return child
 
 
+@pytest.mark.slow
 def test_ctrl_c_ends_all_and_loses_no_step(mark: str, tmp_path: Path, sdc: Sdc) -> None:
     child = started(tmp_path)
 
@@ -50,6 +52,7 @@ def test_ctrl_c_ends_all_and_loses_no_step(mark: str, tmp_path: Path, sdc: Sdc) 
     assert resumed == [{"stage": "distil", "step": stopped, "iteration": stopped}]
 
 
+@pytest.mark.slow
 def test_kill_9_leaves_nothing_running_and_the_same_command_goes_on(mark: str, tmp_path: Path, sdc: Sdc) -> None:
     child = started(tmp_path)
 
@@ -64,6 +67,7 @@ def test_kill_9_leaves_nothing_running_and_the_same_command_goes_on(mark: str, t
     assert resumed["step"] > 10
 
 
+@pytest.mark.slow
 def test_a_cell_whose_worker_is_killed_goes_on_in_another(mark: str, tmp_path: Path) -> None:
     child = started(tmp_path)
     (script,) = [process for process in bench.marked(mark) if "runner.launcher" in process.cmdline()]
@@ -78,6 +82,7 @@ def test_a_cell_whose_worker_is_killed_goes_on_in_another(mark: str, tmp_path: P
     bench.wait(lambda: not bench.marked(mark), seconds=20)
 
 
+@pytest.mark.slow
 def test_an_engine_that_is_broken_is_told_of_and_leaves_nothing_running(mark: str, tmp_path: Path) -> None:
     child = started(tmp_path)
     (interchange,) = psutil.Process(child.pid).children()
@@ -110,8 +115,6 @@ class TestLosses:
 
 
 def group_in(folder: Path) -> losses.Group:
-    from runner.plan import Request
-
     return losses.Group(folder / "experts", Request("fake", 0), 1, ready=False, estimate=None)
 
 
