@@ -69,10 +69,9 @@ def carry_out(look: Callable[[], Outlook], engine: Engine, runs: Path, watch: Wa
     tried: set[str] = set()
     while True:
         ahead = look()
+        _record(ahead.bench, runs)
         to_do = tuple(task for task in ahead.to_do if task.folder not in tried)
         if not to_do:
-            for choice in ahead.bench.choices:
-                choice.record(runs)
             return ahead
         tried |= {task.folder for task in to_do}
         _patch(to_do, watch)
@@ -84,7 +83,9 @@ def carry_out(look: Callable[[], Outlook], engine: Engine, runs: Path, watch: Wa
 def one(file: Path, runs: Path, stage: str, number: int, watch: Watch) -> str:
     """Do one task alone, in this process; `done` or `failed`."""
     asked = spec.read(file)
-    return stages.carry_out(cells.of(asked, runs.resolve(), watch), stage, number, runs.resolve(), _more(asked))
+    bench = cells.of(asked, runs.resolve(), watch)
+    _record(bench, runs)
+    return stages.carry_out(bench, stage, number, runs.resolve(), _more(asked))
 
 
 def export(file: Path, runs: Path, profile: Path, folder: Path, watch: Watch) -> list[Path]:
@@ -97,6 +98,12 @@ def export(file: Path, runs: Path, profile: Path, folder: Path, watch: Watch) ->
     _patch([*bench.entries, *bench.measures], watch)
     counts = {stage: len(tasks) for stage, tasks in stages.of(bench).items()}
     return scripts.write(folder, file, runs, asked, counts)
+
+
+def _record(bench: Bench, runs: Path) -> None:
+    """Keep what was chosen and why, for the report."""
+    for choice in bench.choices:
+        choice.record(runs)
 
 
 def _patch(to_do: Sequence[Task | Waiting], watch: Watch) -> None:

@@ -12,7 +12,7 @@ import pytest
 import scipy.stats
 
 from adapters.registry import ADAPTERS
-from runner import patching
+from runner import patching, paths
 from runner.bench import engine, work
 from runner.bench.cells import Task
 from runner.bench.choices import Candidate, decide
@@ -355,3 +355,22 @@ def test_a_spec_that_is_wrong_is_refused_with_its_place(text: str, said: str, be
     assert outcome.code == 1, outcome
     assert said in outcome.json["error"]
     assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize(("name", "cells"), [("quick", 42), ("choose", 42 + 84)])
+def test_the_examples_ask_for_seven_methods_and_train_experts_twice_for_all(
+    name: str, cells: int, sdc: Sdc, tmp_path: Path
+) -> None:
+    spec = paths.ROOT / "examples" / f"{name}.toml"
+    outcome = sdc("bench", spec, "--runs", tmp_path / "runs", "--dry-run", "--json")
+
+    assert outcome.code == 0, outcome
+    assert len(outcome.json["cells"]) == cells
+    assert outcome.json["left_out"] == []
+    matched = {cell["name"].split()[0]: cell["experts"] for cell in outcome.json["cells"] if cell["experts"]}
+    assert sorted(matched) == ["datm", "ftd", "mtt", "tesla"]
+    assert (matched["mtt"], matched["ftd"]) == (matched["tesla"], matched["datm"])
+    trained = {Path(group["folder"]).name.split("-")[0] for group in outcome.json["experts"]}
+    assert trained == {"sgd", "flat"}
+    # On held-out images they must not have seen those: so two more.
+    assert len(outcome.json["experts"]) == (4 if name == "choose" else 2)
