@@ -18,7 +18,7 @@ demo: $(READY)
 	$(BIN)/python -m runner.demo
 
 test: $(READY)
-	$(BIN)/python -m pytest -n 2 --dist worksteal
+	$(BIN)/python -m pytest -n 2 --dist worksteal --durations=10
 
 lint: $(READY)
 	$(BIN)/ruff check .
