@@ -50,7 +50,7 @@ class Board:
         """How far they are."""
         states = {cell.folder: self._ended.get(cell.folder) or cell.state(self._runs) for cell in self.cells}
         self._ended |= {folder: state for folder, state in states.items() if state in ("done", "failed")}
-        if self._before is None:
+        if self._before is None and self.cells:  # while the spec is still read, nothing is known of it
             self._before = len(self._ended)
         running = (_running(cell, self._runs / cell.folder) for cell in self.cells if states[cell.folder] == "started")
         return Now(dict(Counter(states.values())), tuple(filter(None, running)), self._left())
