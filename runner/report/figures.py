@@ -15,10 +15,11 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from runner.report import curves, draw, tables
+from runner import draw
+from runner.draw import FLOOR, HATCHES, PLAIN, PUBLISHED, SDC, STAGES, Drawn
+from runner.report import curves, tables
 from runner.report.compare import Comparison, Row, Side
 from runner.report.curves import Curve
-from runner.report.draw import FLOOR, HATCHES, PLAIN, PUBLISHED, SDC, STAGES, Drawn
 from runner.report.grids import images
 from runner.report.load import Choice, Run
 from runner.report.places import LINES, PANELS, PICKED, SEEDS, Place, picked, places

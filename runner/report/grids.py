@@ -9,9 +9,10 @@ import numpy as np
 from matplotlib.figure import Figure
 from PIL import Image
 
-from runner.report import curves, draw, tables
+from runner import draw
+from runner.draw import Drawn
+from runner.report import curves, tables
 from runner.report.compare import Row, Side
-from runner.report.draw import Drawn
 from runner.report.load import Choice
 from runner.report.places import PANELS, PICKED, Place, picked
 

@@ -10,9 +10,9 @@ from typing import Any
 
 from jinja2 import Environment, StrictUndefined
 
+from runner.draw import Drawn
 from runner.report import commands, documents, stats, tables
 from runner.report.compare import Comparison, Row, Side
-from runner.report.draw import Drawn
 from runner.report.figures import Figures
 from runner.report.load import Choice, Evaluation, Found
 from runner.report.stats import Difference, Spread
