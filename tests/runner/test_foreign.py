@@ -19,10 +19,10 @@ BRIEF = ("--networks", 2, "--model", "ConvNetD1", "--set", "epochs=20", "--set",
 CIFAR = {"mean": (0.4914, 0.4822, 0.4465), "std": (0.2023, 0.1994, 0.2010)}
 
 
-def shown(**how: Any) -> tuple[Tensor, Tensor]:
+def shown(channels: int = 3, **how: Any) -> tuple[Tensor, Tensor]:
     """One digit of each class, as a network would be shown it."""
     digits = store.load("digits", None)
-    view = View("digits", digits.classes, 3, 32, **how)
+    view = View("digits", digits.classes, channels, 32, **how)
     first = torch.stack([(digits.train.labels == label).nonzero()[0, 0] for label in range(10)])
     return normalised(digits.train.images[first], view), torch.arange(10)
 
@@ -77,11 +77,11 @@ def test_the_last_experiment_of_one_file_with_its_scores(evaluated: Any, tmp_pat
 
 def test_whitened_images_are_tested_against_whitened_ones(evaluated: Any, tmp_path: Path) -> None:
     digits = store.load("digits", None)
-    flat = (resized(digits.train.images, 3, 32).float() / 255).flatten(1).double()
+    flat = (resized(digits.train.images, 1, 32).float() / 255).flatten(1).double()
     mean = flat.mean(0)
     values, vectors = torch.linalg.eigh((flat - mean).T @ (flat - mean) / (len(flat) - 1))
     matrix = vectors @ torch.diag((values.clamp_min(0) + 0.1).rsqrt()) @ vectors.T
-    images, labels = shown(mean=(0.0,) * 3, std=(1.0,) * 3, whitening=Whitening(mean.float(), matrix.float()))
+    images, labels = shown(1, mean=(0.0,), std=(1.0,), whitening=Whitening(mean.float(), matrix.float()))
     torch.save(images, tmp_path / "images_0.pt")
     torch.save(labels, tmp_path / "labels_0.pt")
     right, wrong = evaluated(tmp_path / "images_0.pt", "--zca"), evaluated(tmp_path / "images_0.pt")
