@@ -101,6 +101,24 @@ def held_out(dataset: Dataset, percent: int) -> Dataset:
     return _changed(dataset, train=_part(dataset.train, trained), test=_part(dataset.train, tested))
 
 
+def without(dataset: Dataset, images: Tensor) -> Dataset:
+    """The same without the training images that are among `images`, uint8 [N,C,H,W], byte for byte."""
+    known = {image.numpy().tobytes() for image in images}
+    kept = [number for number, image in enumerate(dataset.train.images) if image.numpy().tobytes() not in known]
+    return _changed(dataset, train=_part(dataset.train, torch.tensor(kept, dtype=torch.long)), test=dataset.test)
+
+
+def drawn(dataset: Dataset, count: int, word: str) -> Tensor:
+    """Indices of `count` training images of each class, class by class, drawn by `word` alone: int64 [classes * count].
+
+    Of a class with fewer, all are.
+    """
+    random = torch.Generator().manual_seed(int.from_bytes(hashlib.sha256(word.encode()).digest()[:7]))
+    return torch.cat(
+        [of_class[torch.randperm(len(of_class), generator=random)[:count]] for of_class in by_class(dataset)]
+    )
+
+
 def by_class(dataset: Dataset) -> list[Tensor]:
     """The indices of each class's training images, int64 [n], in stored order."""
     return [(dataset.train.labels == label).nonzero()[:, 0] for label in range(len(dataset.classes))]
