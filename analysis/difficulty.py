@@ -18,6 +18,7 @@ from analysis import course, judges, pictures, sources
 from analysis.gradn import Spread, by_network, spread
 from analysis.judges import EPOCHS, NETWORKS, SEED, Judges, Kind
 from analysis.sources import Source
+from runner.data import sets as sets_of
 from runner.data.reading import reader, stem
 from runner.data.sets import Dataset
 from runner.draw import Drawn
@@ -29,6 +30,8 @@ from runner.watch import Watch
 MOST = 100
 """Real images of each class that are measured, if not said."""
 MODEL = "ConvNet"
+BATCH = 64
+"""Of networks that are trained on real images: small, since these are trained for a few epochs only."""
 
 
 @dataclass(frozen=True)
@@ -90,6 +93,8 @@ class Found:
     courses: Mapping[int, Sequence[State]]
     data: Dataset | None
     """The real images, if they were asked for."""
+    places: Tensor
+    """Of each of their training images, its place in the whole dataset, int64 [n]."""
 
 
 class Panel:
@@ -106,6 +111,14 @@ class Panel:
             return None
         return self._read(r.dataset or stem(r.data or Path()), r.data, 0, r.limit)
 
+    def places(self) -> Tensor:
+        """Of each training image of `data`, its place in the whole dataset, int64 [n]."""
+        r = self._request
+        if not (r.dataset or r.data):
+            return torch.arange(0)
+        whole = self._read(r.dataset or stem(r.data or Path()), r.data, 0, 0)
+        return sets_of.first(whole, r.limit) if r.limit else torch.arange(len(whole.train.labels))
+
     def of(self, source: Source, kind: Kind | None = None) -> Judges:
         """The judges of a source, of the kind that is asked for if none is said here."""
         kind, model, view, r = kind or self.kind(source), self.model(source), source.view, self._request
@@ -119,7 +132,7 @@ class Panel:
                     raise FatalError(f"{source.name} matches no experts. Give --networks fresh or --networks trained")
                 self._known[key] = judges.of_experts(model, view, matched, r.count)
             elif data:
-                protocol = override(UNIFORM, {"epochs": r.epochs - 1, "augment": ""})
+                protocol = override(UNIFORM, {"epochs": r.epochs - 1, "batch": BATCH, "augment": ""})
                 self._known[key] = judges.trained(model, data, view, protocol, r.count, r.seed, self._watch)
             else:
                 self._known[key] = judges.untrained(model, view, r.count, r.seed)
@@ -166,7 +179,7 @@ def measure(request: Request, watch: Watch) -> Found:
             Measured(source, by_network(source.images, source.labels, panelists.networks, told), panelists.said)
         )
         done += len(source.images) * len(panelists.networks)
-    return Found(tuple(measured), courses, data)
+    return Found(tuple(measured), courses, data, panel.places())
 
 
 def _real(
@@ -298,7 +311,7 @@ def _tensors(found: Found) -> Iterator[tuple[str, Tensor]]:
         yield f"{name}/by_network", measured.norms.contiguous()
         yield f"{name}/labels", source.hard().clone()
         if source.index is not None:
-            yield f"{name}/index", source.index.to(torch.int64).contiguous()
+            yield f"{name}/index", found.places[source.index].contiguous()
 
 
 def _csv(rows: Iterator[tuple[object, ...]]) -> str:

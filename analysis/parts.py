@@ -32,6 +32,8 @@ class Ranked:
     data: Dataset
     gradn: Tensor
     networks: str
+    places: Tensor
+    """Of each training image, its place in the whole dataset, int64 [N]."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +57,7 @@ def ranked(request: Request, watch: Watch) -> Ranked:
     panelists = panel.of(source)
     watch.stage("measuring gradient norms", len(source.images) * len(panelists.networks))
     norms = by_network(source.images, source.labels, panelists.networks, watch.progress)
-    return Ranked(data, norms.mean(0), panelists.said)
+    return Ranked(data, norms.mean(0), panelists.said, panel.places())
 
 
 def part(data: Dataset, gradn: Tensor | None, which: Which, fraction: float, seed: int) -> Part:
@@ -91,22 +93,24 @@ def split(request: Request, which: Which, fraction: float, out: Path, watch: Wat
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise FatalError(f"{out} is there already, and not empty. Name another folder, or take it away: rm -r {out}")
     if which == "random":
-        data, gradn, networks = Panel(request, watch).data(), None, ""
+        panel = Panel(request, watch)
+        data, gradn, networks, places = panel.data(), None, "", panel.places()
         if data is None:
             raise ValueError("no dataset is asked for")
     else:
         found = ranked(request, watch)
-        data, gradn, networks = found.data, found.gradn, found.networks
+        data, gradn, networks, places = found.data, found.gradn, found.networks, found.places
     chosen = part(data, gradn, which, fraction, request.seed)
     facts = _facts(chosen, gradn, networks)
     watch.stage(f"writing {out}", None)
     with making(out) as work:
-        files = _written(data.train, chosen.index, ordered(data.classes), work / "train")
-        _written(data.test, torch.arange(len(data.test.labels)), ordered(data.classes), work / "test")
+        files = _written(data.train, chosen.index, places, ordered(data.classes), work / "train")
+        tested = torch.arange(len(data.test.labels))
+        _written(data.test, tested, tested, ordered(data.classes), work / "test")
         values = gradn[chosen.index].tolist() if gradn is not None else [None] * len(files)
         images = [
             {"file": f"train/{file}", "index": index, "gradn": value}
-            for file, index, value in zip(files, chosen.index.tolist(), values, strict=True)
+            for file, index, value in zip(files, places[chosen.index].tolist(), values, strict=True)
         ]
         (work / MANIFEST).write_text(json.dumps(facts | {"images": images}, indent=1) + "\n", encoding="utf-8")
     return facts | {"out": str(out)}
@@ -132,13 +136,13 @@ def _facts(chosen: Part, gradn: Tensor | None, networks: str) -> dict[str, Any]:
     }
 
 
-def _written(split: Split, index: Tensor, folders: list[str], into: Path) -> list[str]:
-    """Write these images of a split without loss; their paths below `into` are returned."""
-    width, made = len(str(len(split.labels) - 1)), []
+def _written(split: Split, index: Tensor, places: Tensor, folders: list[str], into: Path) -> list[str]:
+    """Write these images of a split without loss, named by their places; their paths below `into` are returned."""
+    width, made = len(str(int(places.max()))), []
     for folder in folders:
         (into / folder).mkdir(parents=True)
     for number in index.tolist():
-        path = f"{folders[int(split.labels[number])]}/{number:0{width}}.png"
+        path = f"{folders[int(split.labels[number])]}/{int(places[number]):0{width}}.png"
         (into / path).write_bytes(_png(split.images[number]))
         made.append(path)
     return made

@@ -114,9 +114,8 @@ def _penalty(source: Source, networks: Sequence[nn.Module]) -> float:
     """The norm of the gradient of all images together where trajectories are matched, else the mean over classes."""
     hard = source.hard()
     whole = bool(source.cell and source.cell.matched)
-    parts = (
-        [torch.ones_like(hard, dtype=torch.bool)] if whole else [hard == label for label in sorted(set(hard.tolist()))]
-    )
+    by_class = [hard == label for label in sorted(set(hard.tolist()))]
+    parts = [torch.ones_like(hard, dtype=torch.bool)] if whole else by_class
     norms = [together(network, source.images[part], source.labels[part]) for network in networks for part in parts]
     return statistics.fmean(norms)
 

@@ -1,9 +1,9 @@
 """Easy or hard images? Networks trained on the easiest, the hardest and random real images, tested on the test set.
 
 `python -m benchmarks.easy [--dataset digits | --data PATH] [--fractions 0.1,0.3] [--limit N] [--model ConvNetW32]
-[--judges 3] [--judge-epochs 5] [--networks 3] [--epochs 30] [--batch 64] [--test N] [--seed S] [--json]`. Every training
-image (at most --limit of a class) is ranked by GraDN over networks trained on all of them; each part then trains the same
-networks by the same evaluator.
+[--judges 3] [--judge-epochs 5] [--networks 3] [--epochs 30] [--batch 64] [--test N] [--seed S] [--json]`.
+All training images (at most --limit of a class) are ranked by GraDN over networks trained on them; each part then
+trains the same networks by the same evaluator.
 """
 
 from __future__ import annotations

@@ -78,8 +78,12 @@ def limited(dataset: Dataset, per_class: int) -> Dataset:
     """
     if per_class < 1:
         raise FatalError(f"the limit of training images per class must be at least 1, got {per_class}")
-    kept = torch.cat([of_class[:per_class] for of_class in by_class(dataset)]).sort().values
-    return _changed(dataset, train=_part(dataset.train, kept), test=dataset.test)
+    return _changed(dataset, train=_part(dataset.train, first(dataset, per_class)), test=dataset.test)
+
+
+def first(dataset: Dataset, per_class: int) -> Tensor:
+    """The places of the first `per_class` training images of each class, in stored order, int64 [n]."""
+    return torch.cat([of_class[:per_class] for of_class in by_class(dataset)]).sort().values
 
 
 def held_out(dataset: Dataset, percent: int) -> Dataset:

@@ -85,7 +85,7 @@ def test_the_outcome_stands_for_its_own_update(tmp_path: Path) -> None:
     found = course.over_steps(run)
     assert found is not None
     assert list(found.steps) == [0, 10, 20]
-    assert found.mean[2] == found.mean[0] != course.mean[1]
+    assert found.mean[2] == found.mean[0] != found.mean[1]
 
 
 def test_learned_labels_are_those_of_their_state(tmp_path: Path) -> None:
@@ -97,7 +97,7 @@ def test_learned_labels_are_those_of_their_state(tmp_path: Path) -> None:
     save_file({"images": first.images, "labels": logits}, run / "history" / "000005.safetensors")
     found = course.over_steps(run)
     assert found is not None
-    assert found.mean[1] == found.mean[2] != course.mean[0]
+    assert found.mean[1] == found.mean[2] != found.mean[0]
 
 
 def test_of_a_large_set_some_are_measured_evenly_spread(tmp_path: Path) -> None:
