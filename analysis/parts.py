@@ -12,8 +12,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from analysis.difficulty import Panel, Request
 from analysis.gradn import by_network, spread
+from analysis.panel import Panel, Request
 from analysis.sources import real
 from runner.data.folders import ordered
 from runner.data.sets import Dataset, Split, by_class, drawn

@@ -21,9 +21,9 @@ import torch
 from torch import nn
 
 from analysis import pictures, sources
-from analysis.difficulty import Panel, Request
 from analysis.gradn import by_network, together
 from analysis.judges import Kind
+from analysis.panel import Panel, Request
 from analysis.sources import Source
 from runner.errors import FatalError
 from runner.files import write_text

@@ -17,7 +17,7 @@ from typing import Any, get_args
 import torch
 
 from analysis import parts
-from analysis.difficulty import Request
+from analysis.panel import Request
 from analysis.parts import Ranked, Which
 from analysis.sources import real
 from runner.evaluate import evaluate, summary

@@ -49,12 +49,10 @@ def difficulty(
     """Difficulty of samples: the norm of the gradient that one gives a network (GraDN), with tables and figures."""
     _check(paths or [], bool(dataset or data), trend=trend, steps=steps, split=split is not None, out=out is not None)
     from analysis import difficulty as analysis  # torch takes seconds to import
-    from analysis import parts
+    from analysis import panel, parts
     from analysis import trend as trends
 
-    asked = analysis.Request(
-        tuple(paths or ()), dataset, data, networks, count, epochs, model, seed, limit, most, steps
-    )
+    asked = panel.Request(tuple(paths or ()), dataset, data, networks, count, epochs, model, seed, limit, most, steps)
     with show.bars() as watch:
         if split and out:
             made = parts.split(asked, split, fraction, out, watch)
