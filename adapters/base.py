@@ -66,6 +66,8 @@ class Job:
     model: str
     options: Mapping[str, Value]
     experts: Mapping[str, Value] = field(default_factory=dict)
+    given: bool = False
+    """Whether the first synthetic images are given to the script, whatever it would make itself."""
 
 
 @dataclass(frozen=True)

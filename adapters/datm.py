@@ -55,6 +55,11 @@ def refuse(job: Job) -> str | None:
             return f"min_start_epoch ({job.options['min_start_epoch']}) must be below {bound} ({job.options[bound]})"
     if job.options["Sequential_Generation"] and not job.options["expansion_end_epoch"]:
         return "expansion_end_epoch is at least 1"
+    if job.given and job.options["pix_init"] != "real":
+        return (
+            "with init_from its first labels would be means over the experts that put an image in its class, and of an "
+            "image that is given there may be none: --set pix_init=real"
+        )
     return trajectories.refuse(job)
 
 

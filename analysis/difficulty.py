@@ -1,208 +1,226 @@
-"""How difficult samples are: GraDN, the norm of the gradient that a single sample gives a network.
-
-For a sample (x, y) it is the expectation over networks theta of || grad_theta loss(x, y; theta) ||_2, over all
-parameters (arXiv 2408.12483 measures difficulty by the gradient norm). Which networks are meant changes the number,
-and even which of two sets is the harder one: every figure says over which it was taken.
-"""
+"""`sdc difficulty`: GraDN of distilled sets and real images, over networks of one's choice, class by class."""
 
 from __future__ import annotations
 
-import contextlib
-import hashlib
+import csv
+import io
 import json
-import os
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
-import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
-from torch import Tensor, nn
-from torch.func import functional_call, grad, vmap
-from torch.nn import functional as F
+from safetensors.torch import save_file
+from torch import Tensor
 
-from runner import distilled
-from runner.distilled import DistilledSet
+from analysis import course, pictures, sources
+from analysis.gradn import Spread, by_network, spread
+from analysis.judges import Judges
+from analysis.panel import Panel, Request
+from analysis.sources import Source
+from runner.data.sets import Dataset
+from runner.draw import Drawn
 from runner.errors import FatalError
-from runner.files import write_text
-from runner.networks import build
+from runner.files import replacing, write_text
 from runner.watch import Watch
-
-NETWORKS = 5
-MOST = 1000
-"""As many images of a state are measured at most, evenly spread over it: more change its mean by little."""
-SEED = 0
-"""The same for all runs, so that those of one model and shape are measured by the same networks."""
-_GRADIENTS = 2**28
-"""Bytes that the gradients of one chunk take at most, by default."""
-_CHUNK = {"cuda": 256, "cpu": 16}
-"""Samples at a time at most, by default: a CPU gains nothing by more, as a layer's output no longer fits its cache."""
 
 
 @dataclass(frozen=True)
-class Course:
-    """Mean GraDN of a run's images, of the `images` measured, at the updates `steps`; `networks` says over which."""
+class Measured:
+    """A source and the gradient norms of its samples, [M,N]: a row a network."""
 
-    steps: Sequence[int]
-    mean: Sequence[float]
+    source: Source
+    norms: Tensor
     networks: str
-    images: int
+
+    @property
+    def gradn(self) -> Tensor:
+        """Of each sample, [N]: the mean over the networks."""
+        return self.norms.mean(0)
+
+    def overall(self) -> Spread:
+        """Over all samples."""
+        return spread(self.gradn)
+
+    def by_class(self) -> list[tuple[str, Spread]]:
+        """Of each class that has samples."""
+        hard, gradn = self.source.hard(), self.gradn
+        present = sorted(set(hard.tolist()))
+        return [(self.source.view.classes[label], spread(gradn[hard == label])) for label in present]
 
 
-def sample_norms(network: nn.Module, images: Tensor, labels: Tensor, chunk: int = 0) -> Tensor:
-    """The gradient norm of each sample by itself, with respect to all parameters of `network`: [N].
+@dataclass(frozen=True)
+class State:
+    """Difficulty of a run's images behind so many updates."""
 
-    `images` [N,C,H,W]; `labels` int64 [N], or float logits [N,K] whose softmax is learned. `chunk` samples are worked
-    on at a time; 0 chooses a number that fits the memory. Raises FatalError for a network that would mix the samples.
-    """
-    if any(isinstance(layer, nn.modules.batchnorm._BatchNorm) and layer.training for layer in network.modules()):
-        raise FatalError("batch norm in training mode mixes the samples, so none has a gradient of its own: use eval()")
-    parameters = {name: value.detach() for name, value in network.named_parameters()}
-    targets = labels.softmax(1) if labels.is_floating_point() else labels
-
-    def loss(theta: dict[str, Tensor], image: Tensor, target: Tensor) -> Tensor:
-        return F.cross_entropy(functional_call(network, theta, (image[None],)), target[None])
-
-    def norm(image: Tensor, target: Tensor) -> Tensor:
-        parts = [part.square().sum() for part in grad(loss)(parameters, image, target).values()]
-        return torch.stack(parts).sum().sqrt()
-
-    at_a_time = chunk or _chunk(parameters.values(), images.device)
-    norms: Tensor = vmap(norm, chunk_size=at_a_time)(images, targets)
-    return norms
+    step: int
+    spread: Spread
 
 
-def gradn(images: Tensor, labels: Tensor, networks: Sequence[nn.Module], chunk: int = 0) -> Tensor:
-    """GraDN of each sample, [N]: `sample_norms` averaged over `networks`."""
-    return torch.stack([sample_norms(network, images, labels, chunk) for network in networks]).mean(0)
+@dataclass(frozen=True)
+class Found:
+    """All that was measured; `courses` are the states of each run's history, by the number of its source."""
+
+    measured: tuple[Measured, ...]
+    courses: Mapping[int, Sequence[State]]
+    data: Dataset | None
+    """The real images, if they were asked for."""
+    places: Tensor
+    """Of each of their training images, its place in the whole dataset, int64 [n]."""
 
 
-def fresh(model: str, channels: int, classes: int, size: int, count: int, seed: int) -> list[nn.Module]:
-    """`count` freshly initialised networks, each of a seed of its own; batch norm stands at its initial statistics."""
-    return [build(model, channels, classes, size, _own(seed, model, number)).eval() for number in range(count)]
-
-
-def over_steps(run: Path, networks: int = NETWORKS, most: int = MOST) -> Course | None:
-    """GraDN over a complete run's history, from RUN/difficulty.json if it was measured before; None without a history.
-
-    States are RUN/history/<step>.safetensors and the final distilled set; the networks are freshly initialised ones of
-    the run's model. Raises FatalError where a file of the run is not what it should be.
-    """
-    kept = run / "difficulty.json"
-    if kept.is_file():
-        return Course(**json.loads(kept.read_text()))
-    if not (run / "history").is_dir():
-        return None
-    final, model = distilled.load(run), str(_read(run / "cell.json")["model"])
-    view = final.view
-    judges = fresh(model, view.channels, len(view.classes), view.size, networks, SEED)
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    for judge in judges:
-        judge.to(device)
-    chosen = _spread(len(final.images), most)
-    means = {
-        step: float(gradn(images[chosen].to(device), labels[chosen].to(device), judges).mean())
-        for step, images, labels in _states(run, final)
-    }
-    said = f"{networks} freshly initialised {model}"
-    course = Course(list(means), list(means.values()), said, len(chosen))
-    write_text(kept, json.dumps(asdict(course)) + "\n")
-    return course
-
-
-def fill(runs: Path, watch: Watch) -> int:
-    """Measure every complete run in `runs` that has a history and was not measured yet; return how many that were.
-
-    A run that cannot be measured is told of and left out.
-    """
-    waiting = list(_unmeasured(runs))
-    if not waiting:
-        return 0
-    watch.stage("measuring the difficulty of distilled images", len(waiting))
-    made = 0
-    for number, run in enumerate(waiting, start=1):
-        try:
-            made += over_steps(run) is not None
-        except FatalError as error:
-            watch.say(f"no difficulty over the steps for {run.name}: {error}")
-        watch.progress(number)
-    return made
-
-
-def _unmeasured(runs: Path) -> Iterator[Path]:
-    """In the order of names. Of a run without a history, or measured, nothing is opened."""
-    if not runs.is_dir():
-        return
-    for run in sorted(Path(entry.path) for entry in os.scandir(runs)):
-        if (run / "history").is_dir() and not (run / "difficulty.json").exists() and _complete(run):
-            yield run
-
-
-def _complete(run: Path) -> bool:
-    file = run / "result.json"
-    return file.is_file() and _read(file).get("state") == "complete"
-
-
-def _states(run: Path, final: DistilledSet) -> Iterator[tuple[int, Tensor, Tensor]]:
-    """(update, images, labels) of the history in order, then of the final set, which stands for its own update."""
-    last = _last_step(run)
-    for file in sorted((run / "history").glob("*.safetensors")):
-        if (step := _step(file)) < last:
-            yield step, *_state(file, final)
-    yield last, final.images, final.labels
-
-
-def _step(file: Path) -> int:
-    if not file.stem.isdecimal():
-        raise FatalError(f"{file} is not named by a step, as 000100.safetensors. Take it out of the history")
-    return int(file.stem)
-
-
-def _state(file: Path, final: DistilledSet) -> tuple[Tensor, Tensor]:
-    """Images and labels of one state; the labels are the final set's where they are not learned."""
-    try:
-        kept = load_file(file)
-        images, labels = kept["images"], kept.get("labels", final.labels)
-    except (OSError, SafetensorError, KeyError) as error:
-        raise FatalError(f"{file} is no state of a run: {type(error).__name__}: {error}. Delete it") from error
-    if images.shape != final.images.shape or labels.shape != final.labels.shape:
-        raise FatalError(
-            f"{file} holds images {list(images.shape)}, the run's are {list(final.images.shape)}. Delete it"
+def measure(request: Request, watch: Watch) -> Found:
+    """Measure all that is asked for. Raises FatalError where something is not there, or does not fit."""
+    panel = Panel(request, watch)
+    sets, data = sources.distilled_sets(request.paths), panel.data()
+    courses = _courses(sets, panel, watch) if request.steps else {}
+    chosen = [(source, panel.of(source)) for source in sets]
+    if data:
+        chosen += _real(data, chosen, panel, request)
+    watch.stage("measuring gradient norms", sum(len(s.images) * len(j.networks) for s, j in chosen))
+    measured, done = [], 0
+    for source, panelists in chosen:
+        told = _counted(watch, done)
+        measured.append(
+            Measured(source, by_network(source.images, source.labels, panelists.networks, told), panelists.said)
         )
-    return images.float(), labels
+        done += len(source.images) * len(panelists.networks)
+    return Found(tuple(measured), courses, data, panel.places())
 
 
-def _last_step(run: Path) -> int:
-    """How many updates the script made, as its steps were counted; a line cut off by a crash counts for nothing."""
-    file, last = run / "metrics.jsonl", 0
-    for text in file.read_text().splitlines() if file.is_file() else []:
-        with contextlib.suppress(json.JSONDecodeError):
-            line = json.loads(text)
-            last = max(last, int(line["step"])) if line.get("kind") == "step" else last
-    if not last:
-        raise FatalError(f"{file} tells of no step, so the final images have no place in the history of {run}")
-    return last
+def _real(
+    data: Dataset, sets: Sequence[tuple[Source, Judges]], panel: Panel, request: Request
+) -> list[tuple[Source, Judges]]:
+    """The real images, judged by themselves or once by each of the judges of the sets, and shown as these are."""
+    first = {id(panelists): (source, panelists) for source, panelists in reversed(sets)}
+    if not first:
+        alone = sources.real(data, request.most, None, request.model)
+        return [(alone, panel.of(alone))]
+    pairs = [
+        (sources.real(data, request.most, source, request.model), panelists)
+        for source, panelists in reversed(first.values())
+    ]
+    names = [source.name for source in sources.named([*(s for s, _ in sets), *(s for s, _ in pairs)])]
+    return [
+        (replace(source, name=name), panelists)
+        for (source, panelists), name in zip(pairs, names[len(sets) :], strict=True)
+    ]
 
 
-def _read(file: Path) -> dict[str, object]:
-    try:
-        return dict(json.loads(file.read_text()))
-    except (OSError, ValueError) as error:
-        raise FatalError(f"{file} cannot be read: {error}") from error
+def facts(found: Found) -> dict[str, Any]:
+    """The numbers as JSON: of one source its own; of several those of the first, and all of them in `sources`."""
+    every = [{"name": m.source.name} | _numbers(m, found.courses.get(n)) for n, m in enumerate(found.measured)]
+    first = {name: value for name, value in every[0].items() if name != "name"}
+    return first if len(every) == 1 else first | {"sources": every}
 
 
-def _spread(count: int, most: int) -> Tensor:
-    """At most `most` of the indices 0..count-1, evenly spread."""
-    return torch.arange(min(count, most)) * count // min(count, most)
+def write(found: Found, out: Path) -> list[Path]:
+    """Write tables, tensors and figures into the folder `out`, and return their paths."""
+    every = [{"name": m.source.name} | _numbers(m, found.courses.get(n)) for n, m in enumerate(found.measured)]
+    drawn = [pictures.distribution([(m.source.label, m.gradn, m.networks) for m in found.measured])]
+    drawn += pictures.courses(_lines(found)) if found.courses else []
+    if shown := next((m for m in found.measured if found.data and m.source.index is not None), None):
+        drawn.append(_extremes(shown, found))
+    written = [out / "difficulty.json", out / "difficulty.csv", out / "difficulty.safetensors"]
+    write_text(written[0], json.dumps({"sources": every}, indent=1) + "\n")
+    write_text(written[1], _csv(_rows(found)))
+    with replacing(written[2]) as partial:
+        save_file(dict(_tensors(found)), partial, {"networks": json.dumps([m.networks for m in found.measured])})
+    if found.courses:
+        written.append(out / "steps.csv")
+        write_text(written[-1], _csv(_step_rows(found)))
+    return [*written, *pictures.write(drawn, out)]
 
 
-def _chunk(parameters: Iterable[Tensor], device: torch.device) -> int:
-    """As many samples at a time as the kind of device likes, and as their gradients leave room for."""
-    each = sum(part.numel() * part.element_size() for part in parameters)
-    return max(1, min(_CHUNK.get(device.type, _CHUNK["cuda"]), _GRADIENTS // each))
+def _extremes(measured: Measured, found: Found) -> Drawn:
+    source = measured.source
+    if found.data is None or source.index is None:
+        raise ValueError(f"{source.name} is not of real images")
+    images = found.data.train.images[source.index]
+    return pictures.extremes(images, source.hard(), measured.gradn, source.view.classes, measured.networks)
 
 
-def _own(seed: int, model: str, number: int) -> int:
-    """A seed for each network: a hash, so that neighbouring seeds share none."""
-    return int.from_bytes(hashlib.sha256(repr(("gradn", seed, model, number)).encode()).digest()[:6])
+def _numbers(measured: Measured, states: Sequence[State] | None) -> dict[str, Any]:
+    by_class = [{"class": name, **asdict(each)} for name, each in measured.by_class()]
+    numbers = {"overall": asdict(measured.overall()), "by_class": by_class, "networks": measured.networks}
+    steps = [{"step": state.step, **asdict(state.spread)} for state in states or ()]
+    return numbers | ({"steps": steps} if steps else {})
+
+
+def _counted(watch: Watch, before: int) -> Any:  # noqa: ANN401 - a function of a number
+    return lambda done: watch.progress(before + done)
+
+
+def _courses(every: Sequence[Source], panel: Panel, watch: Watch) -> dict[int, list[State]]:
+    """The states of each run that kept its history; it is told which did not."""
+    with_history = {n: s for n, s in enumerate(every) if s.folder and (s.folder / "history").is_dir()}
+    without = [source.name for n, source in enumerate(every) if n not in with_history and source.index is None]
+    if not with_history:
+        raise FatalError(
+            f"no states on the way are kept in {', '.join(without[:3]) or 'real images'}: give run folders that were "
+            "made with --set history=8"
+        )
+    if without:
+        watch.say(f"no states on the way are kept in {', '.join(without)}")
+    watch.stage("measuring the states on the way", len(with_history))
+    found: dict[int, list[State]] = {}
+    for done, (number, source) in enumerate(with_history.items(), start=1):
+        found[number] = _course(source, panel.of(source))
+        watch.progress(done)
+    return found
+
+
+def _course(source: Source, panelists: Judges) -> list[State]:
+    chosen = course.spread_over(len(source.images), course.MOST)
+    return [
+        State(step, spread(by_network(images[chosen], labels[chosen], panelists.networks).mean(0)))
+        for step, images, labels in course.states(source.folder or Path(), sources.whole(source))
+    ]
+
+
+def _lines(found: Found) -> list[pictures.Line]:
+    """The courses as lines of a figure: a panel for each group of runs, a line for each weight and seed."""
+    runs = {n: found.measured[n].source for n in found.courses}
+    titles = sources.titles([source.cell for source in runs.values() if source.cell])
+    return [
+        pictures.Line(
+            titles[source.cell.told] if source.cell else source.name,
+            source.cell.weight if source.cell else 0.0,
+            [state.step for state in found.courses[n]],
+            [state.spread.mean for state in found.courses[n]],
+            found.measured[n].networks,
+        )
+        for n, source in runs.items()
+    ]
+
+
+def _rows(found: Found) -> Iterator[tuple[object, ...]]:
+    yield "source", "class", "mean", "std", "n", "networks"
+    for measured in found.measured:
+        for name, each in [("", measured.overall()), *measured.by_class()]:
+            yield measured.source.name, name, each.mean, each.std, each.n, measured.networks
+
+
+def _step_rows(found: Found) -> Iterator[tuple[object, ...]]:
+    yield "source", "step", "mean", "std", "n", "networks"
+    for number, states in found.courses.items():
+        measured = found.measured[number]
+        for state in states:
+            s = state.spread
+            yield measured.source.name, state.step, s.mean, s.std, s.n, measured.networks
+
+
+def _tensors(found: Found) -> Iterator[tuple[str, Tensor]]:
+    for measured in found.measured:
+        name, source = measured.source.name, measured.source
+        yield f"{name}/gradn", measured.gradn.contiguous()
+        yield f"{name}/by_network", measured.norms.contiguous()
+        yield f"{name}/labels", source.hard().clone()
+        if source.index is not None:
+            yield f"{name}/index", found.places[source.index].contiguous()
+
+
+def _csv(rows: Iterator[tuple[object, ...]]) -> str:
+    held = io.StringIO()
+    csv.writer(held, lineterminator="\n").writerows(rows)
+    return held.getvalue()

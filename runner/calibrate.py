@@ -72,7 +72,7 @@ class Calibration:
 def file(plan: Plan, runs: Path, updates: int = UPDATES) -> Path:
     """Where a calibration is kept: below `runs`, under a key of the cell at weight 0 and the number of updates."""
     cell = _cell(plan)
-    facts = asdict(cell) | {"settings": {name: cell.settings[name] for name in cell.settings if name not in _LATER}}
+    facts = cell.facts() | {"settings": {name: cell.settings[name] for name in cell.settings if name not in _LATER}}
     key = hashlib.sha256(json.dumps([facts, updates], sort_keys=True).encode()).hexdigest()[:10]
     return runs.resolve() / _FOLDER / f"{cell.method}-{cell.dataset}-ipc{cell.ipc}-{key}.json"
 
@@ -219,5 +219,5 @@ def _cell(plan: Plan) -> Cell:
 
 
 def _text(plan: Plan, found: Calibration, updates: int) -> str:
-    asked = json.loads(in_the_clear(_cell(plan), jobs.device(), plan.data))
+    asked = json.loads(in_the_clear(_cell(plan), jobs.device(), plan.data, plan.settings.init_from))
     return json.dumps({"calibration": asdict(found), "asked_updates": updates, "cell": asked}, indent=1) + "\n"

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -36,24 +37,32 @@ class Cell:
     data_sha256: str
     experts: str
     """The key of the experts it matches; empty if it matches none."""
+    init_sha256: str = ""
+    """The hash of the images that its first ones are drawn from; empty if the script makes its own."""
+
+    def facts(self) -> dict[str, Any]:
+        """Every field that shapes it: one that is empty because nobody asks for it is none."""
+        found = asdict(self)
+        return found if self.init_sha256 else {name: found[name] for name in found if name != "init_sha256"}
 
     def key(self) -> str:
         """The first ten hex digits of a hash over every field."""
-        return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()[:10]
+        return hashlib.sha256(json.dumps(self.facts(), sort_keys=True).encode()).hexdigest()[:10]
 
     def folder(self) -> str:
         """The name of the run's folder."""
         return f"{self.method}-{self.dataset}-ipc{self.ipc}-{self.key()}"
 
 
-def in_the_clear(cell: Cell, device: str, data: Path | None) -> str:
-    """The text of cell.json: the cell, its key, the libraries, the device, and the path of its data if it had one."""
+def in_the_clear(cell: Cell, device: str, data: Path | None, init_from: str = "") -> str:
+    """The text of cell.json: the cell, its key, libraries and device, and the paths of its data and first images."""
     libraries = {name: version(name) for name in _LIBRARIES} | {"python": platform.python_version()}
     name = torch.cuda.get_device_name() if device == "cuda" else platform.processor() or platform.machine()
     facts = {
         "key": cell.key(),
-        **asdict(cell),
+        **cell.facts(),
         "data": str(data.resolve()) if data else None,
+        **({"init_from": str(Path(init_from).expanduser().resolve())} if init_from else {}),
         "libraries": libraries,
         "device": {"kind": device, "name": name, "threads": torch.get_num_threads()},
     }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -74,3 +74,14 @@ def finish(figure: Figure, name: str, title: str, caption: str) -> Drawn:
     figure.set_layout_engine("none")  # the PNG is laid out as the SVG was, and not a second time
     figure.savefig(png, format="png", dpi=120, metadata={"Software": None})
     return Drawn(name, title, caption, svg.getvalue(), png.getvalue())
+
+
+def weight_scale(axis: Axes, weights: Sequence[float]) -> None:
+    """Logarithmic above the smallest weight, linear below it down to 0."""
+    positive = [weight for weight in weights if weight]
+    axis.set_xscale("symlog", linthresh=positive[0], linscale=0.6)
+    axis.set_xlim(-0.15 * positive[0], positive[-1] * 1.6)
+    every = -(-len(positive) // 4)
+    marked = [0.0, *positive[::-1][::every][::-1]]
+    axis.set_xticks(marked, [f"{weight:.2g}" for weight in marked])
+    axis.set_xticks([], minor=True)

@@ -9,10 +9,10 @@ from typing import Any
 
 from runner import distilled, foreign
 from runner.data import sets, store
+from runner.data.reading import stem
 from runner.data.sets import Dataset
 from runner.distilled import DistilledSet
 from runner.errors import FatalError, unknown
-from runner.plan import stem
 from runner.protocol import UNIFORM, Protocol, override
 from runner.run import Result, evaluate_set
 from runner.watch import Watch

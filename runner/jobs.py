@@ -61,6 +61,7 @@ def distillation(plan: Plan, work: Path, folder: Path, done: Done = Done()) -> J
         whiten=bool(job.options.get("zca")),
         test_per_class=SHOWN_TEST_IMAGES,
         loop=adapter.loop,
+        start=str(_first_images(plan, work) or ""),
         **_behind(done),
     )
 
@@ -103,6 +104,16 @@ def _behind(done: Done) -> dict[str, Any]:
 
 def _term(cell: Cell) -> tuple[str, ...]:
     return "--sdc_lambda", repr(cell.weight), "--sdc_schedule", cell.schedule
+
+
+def _first_images(plan: Plan, work: Path) -> Path | None:
+    """The images that a run is to begin from, as many a class as it distils, drawn by its seed; None: its script's."""
+    if plan.start is None:
+        return None
+    chosen = sets.drawn(plan.start, plan.cell.ipc, f"init/{plan.cell.seed}")
+    images = resized(plan.start.train.images[chosen], plan.slot.channels, plan.slot.size)
+    save_file({"images": images}, work / "start.safetensors")
+    return work / "start.safetensors"
 
 
 def _serve(dataset: Dataset, slot: Slot, work: Path) -> Path:

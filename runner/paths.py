@@ -27,6 +27,11 @@ def experts() -> Path:
     return cache() / "experts"
 
 
+def judges() -> Path:
+    """The folder of the networks trained on real data that difficulty is measured by."""
+    return cache() / "judges"
+
+
 def upstream() -> Path:
     """The folder of the clones: `$SDC_UPSTREAM`, else `upstream/` of a checkout, else in the cache."""
     if chosen := os.environ.get("SDC_UPSTREAM"):

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import functools
 import hashlib
 import json
 import math
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -14,7 +12,8 @@ from adapters import base
 from adapters.base import Adapter, Slot
 from runner import patching
 from runner.cell import Cell
-from runner.data import sets, store
+from runner.data import folders, sets
+from runner.data.reading import Read, reader, stem
 from runner.data.sets import Dataset
 from runner.errors import FatalError, unknown
 from runner.methods import find
@@ -23,9 +22,6 @@ from runner.settings import Settings, resolve
 from runner.watch import Watch
 
 SCHEDULES = ("constant", "linear", "log")
-Read = Callable[[str, Path | None, int, int], Dataset]
-"""Gives a dataset by its name, the path that it comes from if not by its name, the percentage of its training images
-that is held out to be tested on, and a limit per class of the others (0 for none of either)."""
 
 
 @dataclass(frozen=True)
@@ -55,6 +51,8 @@ class Plan:
     cell: Cell
     job: base.Job
     data: Path | None
+    start: Dataset | None = None
+    """The images that its first synthetic ones are drawn from; None: the script makes its own."""
 
     def steps(self) -> int:
         """How often the synthetic images will be updated."""
@@ -78,30 +76,16 @@ def plan(request: Request, watch: Watch, read: Read | None = None) -> Plan:
     changes = (*request.changes, *([f"model={request.model}"] if request.model else []))
     settings = resolve(adapter, request.recipe, name, request.ipc, changes)
     patching.checked_patch(adapter.patch)
-    dataset = (read or reader(watch))(name, request.data, settings.validation, settings.limit_per_class)
+    read = read or reader(watch)
+    dataset = read(name, request.data, settings.validation, settings.limit_per_class)
+    start = _start(settings, dataset, request.ipc, read)
     slot = choose_slot(adapter, name, dataset)
-    job = base.Job(slot, request.ipc, settings.model, settings.options, settings.experts)
+    job = base.Job(slot, request.ipc, settings.model, settings.options, settings.experts, given=start is not None)
     if reason := adapter.refuse(job):
         raise FatalError(f"{adapter.method} cannot do this: {reason}")
     _check_supply(dataset, request.ipc)
-    cell = _cell(request, name, adapter, settings, dataset, job)
-    return Plan(adapter, dataset, slot, settings, cell, job, request.data)
-
-
-def reader(watch: Watch) -> Read:
-    """Reads each dataset once, and each part of one once, however often it is asked for."""
-
-    @functools.cache
-    def whole(name: str, path: Path | None) -> Dataset:
-        watch.stage(f"reading {name}", None)
-        return store.load(name, path, lambda done, _: watch.progress(done))
-
-    @functools.cache
-    def read(name: str, path: Path | None, validation: int, limit: int) -> Dataset:
-        found = sets.held_out(whole(name, path), validation) if validation else whole(name, path)
-        return sets.limited(found, limit) if limit else found
-
-    return read
+    cell = _cell(request, name, adapter, settings, dataset, job, start)
+    return Plan(adapter, dataset, slot, settings, cell, job, request.data, start)
 
 
 def choose_slot(adapter: Adapter, name: str, dataset: Dataset) -> Slot:
@@ -118,12 +102,52 @@ def choose_slot(adapter: Adapter, name: str, dataset: Dataset) -> Slot:
     return (named or same_shape or fitting)[0]
 
 
-def stem(path: Path) -> str:
-    """What a folder or archive is called: its name up to the first dot."""
-    return path.expanduser().resolve().name.split(".")[0]
+def _start(settings: Settings, dataset: Dataset, ipc: int, read: Read) -> Dataset | None:
+    """The images of `init_from`, if it is set: of the dataset's classes and shape, and enough of each class.
+
+    Those that are held out to be tested on are left out.
+    """
+    if not settings.init_from:
+        return None
+    where, setting = Path(settings.init_from).expanduser(), f"--set init_from={settings.init_from}"
+    found = read(stem(where), where, 0, 0)
+    if list(found.classes) not in (list(dataset.classes), folders.ordered(dataset.classes)):
+        raise FatalError(
+            f"{setting}: its classes are {_few(found.classes)}, those of {dataset.name} {_few(dataset.classes)}. "
+            f"Give images of the same classes, as sdc difficulty --dataset {dataset.name} --split easiest writes"
+        )
+    shapes = [tuple(each.train.images.shape[1:]) for each in (found, dataset)]
+    if shapes[0] != shapes[1]:
+        raise FatalError(
+            f"{setting}: its images are {_shape(shapes[0])}, those of {dataset.name} {_shape(shapes[1])}. "
+            "Give images of the same shape"
+        )
+    found = sets.without(found, dataset.test.images) if settings.validation else found
+    counts = found.train.labels.bincount(minlength=len(found.classes))
+    if (fewest := int(counts.min())) < ipc:
+        name = found.classes[int(counts.argmin())]
+        raise FatalError(f"{setting}: class {name} has {fewest} training images there, and --ipc {ipc} needs as many")
+    return found
 
 
-def _cell(request: Request, name: str, adapter: Adapter, settings: Settings, dataset: Dataset, job: base.Job) -> Cell:
+def _few(classes: tuple[str, ...]) -> str:
+    more = f" and {len(classes) - 5} more" if len(classes) > 5 else ""
+    return ", ".join(classes[:5]) + more
+
+
+def _shape(shape: tuple[int, ...]) -> str:
+    return "x".join(map(str, shape))
+
+
+def _cell(
+    request: Request,
+    name: str,
+    adapter: Adapter,
+    settings: Settings,
+    dataset: Dataset,
+    job: base.Job,
+    start: Dataset | None,
+) -> Cell:
     return Cell(
         method=adapter.method,
         dataset=name,
@@ -133,12 +157,13 @@ def _cell(request: Request, name: str, adapter: Adapter, settings: Settings, dat
         model=settings.model,
         seed=request.seed,
         recipe=request.recipe,
-        settings={key: value for key, value in _flat(settings).items() if key not in ("model", "source")},
+        settings={key: value for key, value in _flat(settings).items() if key not in ("model", "source", "init_from")},
         upstream=adapter.upstream.url,
         commit=adapter.upstream.commit,
         patch_sha256=adapter.patch.sha256,
         data_sha256=dataset.sha256,
         experts=_experts(adapter, job, dataset.sha256),
+        init_sha256=start.sha256 if start else "",
     )
 
 

@@ -47,7 +47,7 @@ def run(plan: Plan, runs: Path, watch: Watch, *, again: bool = False) -> Result:
             return done
         _forget(folder, distilled_too=again)
         patching.apply(plan.adapter)
-        write_text(folder / "cell.json", in_the_clear(plan.cell, jobs.device(), plan.data))
+        write_text(folder / "cell.json", in_the_clear(plan.cell, jobs.device(), plan.data, plan.settings.init_from))
         stages = _distil(plan, folder, watch)
         patching.unchanged(plan.adapter)
         return _evaluate(plan, folder, stages, watch)
@@ -217,7 +217,7 @@ def _evaluate(plan: Plan, folder: Path, earlier: Result, watch: Watch) -> Result
 
     models, seed = [plan.settings.model], plan.cell.seed
     scores = evaluate_set(found, plan.dataset, models, found.protocol, seed, watch, known, keep)
-    facts = {name: value for name, value in asdict(plan.cell).items() if name != "settings"}
+    facts = {name: value for name, value in plan.cell.facts().items() if name != "settings"}
     about = {"stages": earlier | scores["stages"], "resumed": _list(folder / "resumed.json")}
     result: Result = {"state": "complete", **facts, "key": plan.cell.key(), **scores, **about}
     write_text(folder / "result.json", json.dumps(result, indent=1) + "\n")

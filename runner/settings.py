@@ -18,6 +18,7 @@ COMMON = {
     "networks": Option(5, "networks trained on the distilled set to evaluate it"),
     "epochs": Option(0, "epochs of each of them; 0 for the protocol's own number"),
     "snapshot_every": Option(100, "updates of the images between two snapshots"),
+    "init_from": Option("", "a folder or archive of images, from which the first synthetic images are drawn"),
     "history": Option(8, "states of the images kept on the way, for difficulty over the steps; 0 for none"),
 }
 """What can be set for every method, beside its script's options."""
@@ -39,6 +40,7 @@ class Settings:
     epochs: int
     snapshot_every: int
     history: int
+    init_from: str
     source: str
 
 

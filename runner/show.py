@@ -210,6 +210,69 @@ def exported(made: Export) -> None:
     OUT.print(f"read it by: {made.read}", soft_wrap=True, markup=False)
 
 
+def difficulty(facts: Mapping[str, Any]) -> None:
+    """Mean, standard deviation and number of samples of each source, by class and overall, and over which networks."""
+    numbers = ("mean", "std", "n")
+    for source in facts.get("sources", [facts]):
+        rows = [[each["class"], *_spread(each)] for each in source["by_class"]]
+        table(
+            f"GraDN{' of ' + source['name'] if 'name' in source else ''}",
+            ("class", *numbers),
+            [*rows, ["all", *_spread(source["overall"])]],
+            right=numbers,
+        )
+        if steps := source.get("steps"):
+            table("", ("step", *numbers), [[str(each["step"]), *_spread(each)] for each in steps], right=numbers)
+        OUT.print(f"over {source['networks']}", soft_wrap=True, markup=False)
+
+
+def trend(facts: Mapping[str, Any]) -> None:
+    """GraDN of the sets by weight, a table for each kind of networks, and for how many groups it falls."""
+    for penalised, title in ((True, "over the networks that the penalty is taken on"), (False, "over other networks")):
+        rows = [
+            [
+                *(("", "") if number else (t["group"], t["kind"])),
+                f"{each['weight']:g}",
+                *_spread(each),
+                f"{each['penalty']['mean']:.4g}",
+                "" if number else _falls(t["falls"]),
+            ]
+            for t in facts["trends"]
+            if t["penalised"] is penalised
+            for number, each in enumerate(t["weights"])
+        ]
+        numbers = ("weight", "mean", "std", "n")
+        if rows:
+            columns = ("runs", "networks", *numbers, "penalty", "falls")
+            table(
+                f"mean GraDN of the distilled set, {title}; mean and std over seeds",
+                columns,
+                rows,
+                right=(*numbers, "penalty"),
+            )
+    falls = facts["falls"]
+    OUT.print(f"falls with every weight in {falls['yes']} of {falls['of']}, over the networks of the penalty")
+
+
+def part(facts: Mapping[str, Any]) -> None:
+    """What was chosen of a dataset, class by class."""
+    rows = [[each["class"], str(each["n"]), str(each["of"])] for each in facts["classes"]]
+    table(f"{facts['part']} of {facts['dataset']}", ("class", "n", "of"), rows, right=("n", "of"))
+    for name, each in facts["gradn"].items():
+        OUT.print(f"GraDN of {name}: {each['mean']:.4g} +- {each['std']:.4g} (n = {each['n']})")
+    if facts["networks"]:
+        OUT.print(f"over {facts['networks']}", soft_wrap=True, markup=False)
+    OUT.print(f"use it by: --data {facts['out']}, or --set init_from={facts['out']}", soft_wrap=True, markup=False)
+
+
+def _spread(each: Mapping[str, Any]) -> list[str]:
+    return [f"{each['mean']:.4g}", f"{each['std']:.2g}", str(each["n"])]
+
+
+def _falls(value: bool | None) -> str:
+    return "" if value is None else "yes" if value else "no"
+
+
 def report(made: Report, where: Path) -> None:
     """The tables of a report, what is missing in them, and where it was written."""
     from runner.report import documents, tables

@@ -13,12 +13,14 @@ from runner import calibrate, experts, run
 from runner.bench import choices
 from runner.bench.choices import Candidate, Choice
 from runner.bench.spec import AUTO, CHOSEN, Part, Spec, Weight
+from runner.data.reading import reader, stem
 from runner.errors import FatalError
-from runner.plan import Plan, Request, plan, reader
+from runner.plan import Plan, Request, plan
 from runner.watch import Quiet, Watch
 
 State = Literal["done", "failed", "started", "to do", "waiting"]
 FAILED = "failed.json"
+INIT = "init_from="
 
 
 @dataclass(frozen=True)
@@ -150,8 +152,8 @@ def of(spec: Spec, runs: Path, watch: Watch) -> Bench:
     watch.stage("planning", None)
     for method, dataset, ipc in itertools.product(spec.methods, spec.datasets, spec.ipc):
         part = spec.parts[method]
-        for model, schedule in itertools.product(part.models, part.schedules):
-            found.add(_request(spec, part, method, dataset, ipc, model, schedule), part.weights)
+        for start, model, schedule in itertools.product(spec.starts, part.models, part.schedules):
+            found.add(_request(spec, part, method, dataset, ipc, model, schedule, start), part.weights)
     if not found.entries:
         reasons = "\n".join(
             f"  {gone.method} on {gone.dataset}, ipc {gone.ipc}: {gone.reason}" for gone in found.left_out
@@ -268,7 +270,9 @@ def failure(task: Task, runs: Path) -> str:
     return str(json.loads(task.failed(runs).read_text())["error"])
 
 
-def _request(spec: Spec, part: Part, method: str, dataset: str, ipc: int, model: str, schedule: str) -> Request:
+def _request(
+    spec: Spec, part: Part, method: str, dataset: str, ipc: int, model: str, schedule: str, start: Path | None
+) -> Request:
     """At weight 0 and the first seed, as the others are made of it."""
     return Request(
         method=method,
@@ -280,7 +284,7 @@ def _request(spec: Spec, part: Part, method: str, dataset: str, ipc: int, model:
         seed=spec.seeds[0],
         recipe=part.recipe,
         model=model or None,
-        changes=tuple(f"{name}={value}" for name, value in part.settings.items()),
+        changes=(*(f"{name}={value}" for name, value in part.settings.items()), *([f"{INIT}{start}"] if start else [])),
     )
 
 
@@ -296,4 +300,5 @@ def _name(request: Request, weight: float | None, asked: Weight, validation: int
     words += [f"({asking[0]})"] if number and asking else []
     words += [r.schedule] if r.schedule != "constant" and weight != 0 else []
     words += [r.model] if r.model else []
+    words += [f"from {stem(Path(change.removeprefix(INIT)))}" for change in r.changes if change.startswith(INIT)]
     return " ".join([*words, *(["on validation images"] if validation else [])])

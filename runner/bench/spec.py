@@ -25,8 +25,16 @@ _LISTS: dict[str, type | tuple[type, ...]] = {
     "schedules": str,
     "models": str,
     "seeds": int,
+    "init_from": str,
 }
-_DEFAULTS: dict[str, list[Any]] = {"ipc": [1], "weights": [0], "schedules": ["constant"], "models": [""], "seeds": [0]}
+_DEFAULTS: dict[str, list[Any]] = {
+    "ipc": [1],
+    "weights": [0],
+    "schedules": ["constant"],
+    "models": [""],
+    "seeds": [0],
+    "init_from": [""],
+}
 _OTHERS = {"recipe", "set", "method", "data", "evaluate", "choose"}
 _OVERRIDES = ("weights", "schedules", "models", "recipe", "set")
 _EVALUATE = ("models", "protocol", "networks", "floor")
@@ -70,6 +78,8 @@ class Spec:
     floor: bool = True
     """Whether random real images, as many, are evaluated, too."""
     choose: Choose = Choose()
+    starts: tuple[Path | None, ...] = (None,)
+    """Images that the first synthetic ones are drawn from; None: the script makes its own."""
 
 
 def read(path: Path) -> Spec:
@@ -107,6 +117,7 @@ def _spec(found: Mapping[str, Any], path: Path) -> Spec:
         networks=_whole(evaluate.get("networks", 0), f"{where}: evaluate.networks"),
         floor=_yes_or_no(evaluate.get("floor", True), f"{where}: evaluate.floor"),
         choose=_choose(_table(found, "choose", where), f"{where}: [choose]"),
+        starts=tuple(_beside(path, place) if place else None for place in lists["init_from"]),
     )
 
 
@@ -143,6 +154,8 @@ def _part(found: Mapping[str, Any], own: Mapping[str, Any], where: str) -> Part:
     _only(own, set(_OVERRIDES), where)
     merged = {**found, **own}
     settings = {**_table(found, "set", where), **_table(own, "set", where)}
+    if "init_from" in settings:
+        raise FatalError(f'{where}: init_from is a list of the spec, not a setting: init_from = ["", "easiest"]')
     for name, value in settings.items():
         if not isinstance(value, int | float | str):
             raise FatalError(f"{where}: set.{name} is {value!r}; give a number or a text")
@@ -179,6 +192,7 @@ _EXAMPLES = {
     "schedules": '["constant"]',
     "models": '["ConvNetW32"]',
     "seeds": "[0, 1, 2]",
+    "init_from": '["", "easiest"]',
 }
 
 

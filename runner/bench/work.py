@@ -6,7 +6,6 @@ in a file of its own.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 from dataclasses import asdict, dataclass, replace
@@ -18,7 +17,7 @@ import torch
 from runner import calibrate, distilled, evaluation, run
 from runner import experts as trained_by
 from runner.bench.cells import Cell, Measure, Task
-from runner.data.sets import Dataset, by_class
+from runner.data.sets import Dataset, drawn
 from runner.distilled import DistilledSet
 from runner.errors import FatalError
 from runner.files import write_text
@@ -115,9 +114,7 @@ def _floor(planned: Plan, where: Path) -> run.Result:
 def floor(found: DistilledSet, dataset: Dataset, protocol: Protocol, model: str, seed: int) -> run.Result:
     """Scores of random real images, as many a class as the set has, shown as it was and trained on in its way."""
     ipc = len(found.images) // len(dataset.classes)
-    drawn = torch.Generator().manual_seed(int.from_bytes(hashlib.sha256(f"floor/{seed}".encode()).digest()[:7]))
-    chosen = [of_class[torch.randperm(len(of_class), generator=drawn)[:ipc]] for of_class in by_class(dataset)]
-    images = normalised(dataset.train.images[torch.cat(chosen)], found.view)
+    images = normalised(dataset.train.images[drawn(dataset, ipc, f"floor/{seed}")], found.view)
     labels = distilled.hard_labels(len(dataset.classes), ipc)
     real = replace(found, images=images, labels=labels, protocol=protocol, lr=None)
     return run.evaluate_set(real, dataset, [model], protocol, seed, Quiet())

@@ -151,13 +151,13 @@ def report(
     as_json: Json = False,
 ) -> None:
     """Compare all runs with and without SDC: tables (also Markdown, CSV, LaTeX), figures, one HTML page."""
-    from analysis import difficulty
+    from analysis import course
     from runner.report import make
 
     where = out or runs_folder / "report"
     with show.bars() as watch:
         if runs_folder.is_dir():
-            difficulty.fill(runs_folder, watch)
+            course.fill(runs_folder, watch)
         made = make.make(runs_folder, where, html, watch)
     if as_json:
         print_json(make.as_json(made))

@@ -78,8 +78,12 @@ def limited(dataset: Dataset, per_class: int) -> Dataset:
     """
     if per_class < 1:
         raise FatalError(f"the limit of training images per class must be at least 1, got {per_class}")
-    kept = torch.cat([of_class[:per_class] for of_class in by_class(dataset)]).sort().values
-    return _changed(dataset, train=_part(dataset.train, kept), test=dataset.test)
+    return _changed(dataset, train=_part(dataset.train, first(dataset, per_class)), test=dataset.test)
+
+
+def first(dataset: Dataset, per_class: int) -> Tensor:
+    """The places of the first `per_class` training images of each class, in stored order, int64 [n]."""
+    return torch.cat([of_class[:per_class] for of_class in by_class(dataset)]).sort().values
 
 
 def held_out(dataset: Dataset, percent: int) -> Dataset:
@@ -99,6 +103,24 @@ def held_out(dataset: Dataset, percent: int) -> Dataset:
     tested = torch.cat([of_class[:count] for count, of_class in pairs]).sort().values
     trained = torch.cat([of_class[count:] for count, of_class in pairs]).sort().values
     return _changed(dataset, train=_part(dataset.train, trained), test=_part(dataset.train, tested))
+
+
+def without(dataset: Dataset, images: Tensor) -> Dataset:
+    """The same without the training images that are among `images`, uint8 [N,C,H,W], byte for byte."""
+    known = {image.numpy().tobytes() for image in images}
+    kept = [number for number, image in enumerate(dataset.train.images) if image.numpy().tobytes() not in known]
+    return _changed(dataset, train=_part(dataset.train, torch.tensor(kept, dtype=torch.long)), test=dataset.test)
+
+
+def drawn(dataset: Dataset, count: int, word: str) -> Tensor:
+    """Indices of `count` training images of each class, class by class, drawn by `word` alone: int64 [classes * count].
+
+    Of a class with fewer, all are.
+    """
+    random = torch.Generator().manual_seed(int.from_bytes(hashlib.sha256(word.encode()).digest()[:7]))
+    return torch.cat(
+        [of_class[torch.randperm(len(of_class), generator=random)[:count]] for of_class in by_class(dataset)]
+    )
 
 
 def by_class(dataset: Dataset) -> list[Tensor]:

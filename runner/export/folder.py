@@ -6,8 +6,9 @@ import csv
 import json
 from pathlib import Path
 
+from runner.data.folders import folder_names
 from runner.distilled import DistilledSet
-from runner.export.source import ROUNDED, WHITENED, Export, Source, facts, folder_names, labels, paths, pngs
+from runner.export.source import ROUNDED, WHITENED, Export, Source, facts, labels, paths, pngs
 from runner.files import making
 
 

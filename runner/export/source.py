@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +12,7 @@ from PIL import Image
 from torch import Tensor
 
 from runner import distilled, protocol
+from runner.data.folders import folder_names
 from runner.distilled import DistilledSet
 from runner.evaluation import cell_of
 
@@ -83,20 +83,6 @@ def paths(found: DistilledSet) -> list[str]:
     for label in labels(found):
         made.append(f"{folders[label]}/{numbers[label]:04d}.png")
         numbers[label] += 1
-    return made
-
-
-def folder_names(classes: Sequence[str]) -> list[str]:
-    """Class names as folder names that no file system and no reader minds, all different: what is special becomes `_`.
-
-    None begins with `_` or a dot: readers pass over such folders.
-    """
-    made: list[str] = []
-    for number, name in enumerate(classes):
-        safe = re.sub(r"[^\w\- ()]", "_", name).strip(" _")[:60] or "class"
-        while safe.casefold() in (other.casefold() for other in made):
-            safe = f"{safe}_{number}"
-        made.append(safe)
     return made
 
 

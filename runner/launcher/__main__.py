@@ -11,7 +11,7 @@ import signal
 import sys
 from pathlib import Path
 
-from runner.launcher import data, device, layout, memory, options, recorder, whitening
+from runner.launcher import data, device, layout, memory, options, recorder, start, whitening
 from runner.launcher.clock import Clock
 from runner.launcher.follow import Follow
 from runner.launcher.job import DIVERGED, IDLE, INTERRUPTED, DivergedError, IdleError, Job
@@ -37,6 +37,7 @@ def main() -> int:
     data.install(job)
     if job.whiten:
         whitening.install(job.whitening)
+    start.install(job)
     if job.options:
         options.install(Path(job.options))
     recorder.install(metrics, watched.heard)

@@ -73,6 +73,9 @@ class Job:
     """Of gradients: at so many updates."""
     leader: str = ""
     """Of gradients: the folder that another process left, whose states are gone through; empty: this one's own are."""
+    start: str = ""
+    """Images that take the place of the script's first ones: safetensors with `images` uint8 [N, C, H, W], in the
+    order of its own; empty: it begins from its own."""
     options: str = ""
     """Where the options that the script takes are written; empty: nowhere."""
     parent: int = 0

@@ -39,6 +39,7 @@ class Group:
     patch_sha256: str
     data_sha256: str
     experts: str
+    init_sha256: str
 
 
 @dataclass(frozen=True)
@@ -147,6 +148,7 @@ def _group(run: Run) -> Group:
         patch_sha256=run.patch_sha256,
         data_sha256=run.data_sha256,
         experts=run.experts,
+        init_sha256=run.init_sha256,
     )
 
 
@@ -166,7 +168,7 @@ def _told_apart(groups: Mapping[Group, Mapping[Arm, Mapping[int, Run]]]) -> dict
 
 def _hashes(group: Group, others: Sequence[Group]) -> Iterator[str]:
     named = {"upstream": "upstream", "commit": "commit", "patch_sha256": "patch", "data_sha256": "data"}
-    for field, name in (named | {"experts": "experts"}).items():
+    for field, name in (named | {"experts": "experts", "init_sha256": "first images"}).items():
         if len({getattr(other, field) for other in others}) > 1:
             value = str(getattr(group, field))
             yield f"{name} {value if field == 'upstream' else value[:8]}"

@@ -121,7 +121,7 @@ def weights(place: Place) -> Drawn | str:
         schedules = sorted({row.schedule for row in rows})
         for schedule, sign in zip(schedules, ("o-", "s--", "^:"), strict=False):
             _weight_line(axis, [row for row in rows if row.schedule == schedule], sign, schedule)
-        _weight_scale(axis, sorted({row.weight for row in rows}))
+        draw.weight_scale(axis, sorted({row.weight for row in rows}))
         axis.set_title(label)
         if len(schedules) > 1:
             axis.legend()
@@ -202,17 +202,6 @@ def _weight_line(axis: Axes, rows: Sequence[Row], sign: str, label: str) -> None
     half = [100 * (d.mean - d.low) if d.low is not None else 0.0 for _, d in points]
     faces = "white" if any(d.low is None for _, d in points) else SDC
     axis.errorbar(at, middle, yerr=half, fmt=sign, color=SDC, mfc=faces, ms=4, lw=1.2, capsize=2, label=label)
-
-
-def _weight_scale(axis: Axes, weights: Sequence[float]) -> None:
-    """Logarithmic above the smallest weight, linear below it down to 0."""
-    positive = [weight for weight in weights if weight]
-    axis.set_xscale("symlog", linthresh=positive[0], linscale=0.6)
-    axis.set_xlim(-0.15 * positive[0], positive[-1] * 1.6)
-    every = -(-len(positive) // 4)
-    marked = [0.0, *positive[::-1][::every][::-1]]
-    axis.set_xticks(marked, [f"{weight:.2g}" for weight in marked])
-    axis.set_xticks([], minor=True)
 
 
 def _both_curves(row: Row, kind: str) -> tuple[Row, tuple[list[Curve], list[Curve]]]:

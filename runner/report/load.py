@@ -69,6 +69,8 @@ class Run:
     others: tuple[Evaluation, ...]
     stages: Mapping[str, Mapping[str, Any]]
     resumed: tuple[Mapping[str, Any], ...]
+    init_sha256: str = ""
+    """The hash of the images that it began from; empty if they were the script's own."""
 
     def validation(self) -> float:
         """The percentage of each class's training images that it was evaluated on; 0: on the test images."""
@@ -184,7 +186,7 @@ def _finished(folder: Path) -> Run:
         ipc=_whole(cell["ipc"]),
         seed=int(cell["seed"]),
         weight=_finite(cell["weight"]),
-        settings=_scalars(cell["settings"]),
+        settings=_scalars(cell["settings"]) | ({"init_from": str(cell["init_from"])} if "init_from" in cell else {}),
         data=None if cell["data"] is None else str(cell["data"]),
         libraries=_scalars(cell["libraries"]),
         device=_scalars(cell["device"]),
@@ -193,6 +195,7 @@ def _finished(folder: Path) -> Run:
         others=tuple(_other(file) for file in sorted((folder / "evaluations").glob("*.json"))),
         stages={name: {**stage, "seconds": _finite(stage["seconds"])} for name, stage in result["stages"].items()},
         resumed=tuple(_scalars(where) for where in result["resumed"]),
+        init_sha256=str(cell.get("init_sha256", "")),
     )
 
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from runner.report import tables
 from runner.report.compare import Group, Row
@@ -47,13 +48,27 @@ def places(rows: Sequence[Row]) -> list[Place]:
         by_place.setdefault((row.group.dataset, row.group.ipc), {}).setdefault(row.group, []).append(row)
     found = []
     for (dataset, ipc), groups in by_place.items():
-        methods = [group.method for group in groups]
-        labelled = [
-            (g.method if methods.count(g.method) == 1 else f"{g.method} ({tables.settings(of[0])})", tuple(of))
-            for g, of in groups.items()
-        ]
-        found.append(Place(dataset, ipc, tuple(labelled)))
+        labels = _labels(groups)
+        found.append(Place(dataset, ipc, tuple((labels[group], tuple(of)) for group, of in groups.items())))
     return found
+
+
+def _labels(groups: Mapping[Group, Sequence[Row]]) -> dict[Group, str]:
+    """Each group's method, and in what it differs from others of its method, as short as tells them apart."""
+    words = {group: [_brief(word) for word in tables.settings(rows[0]).split(", ")] for group, rows in groups.items()}
+    made = {}
+    for group, own in words.items():
+        alike = [words[other] for other in groups if other.method == group.method]
+        apart = [word for word in own if not all(word in other for other in alike)]
+        made[group] = f"{group.method} ({', '.join(apart)})" if apart else group.method
+    if len(set(made.values())) == len(made):
+        return made
+    return {group: f"{group.method} ({tables.settings(rows[0])})" for group, rows in groups.items()}
+
+
+def _brief(word: str) -> str:
+    """A setting with the last part of its path alone."""
+    return f"from {Path(word).name}" if word.startswith("init_from=") else word
 
 
 def picked(rows: Sequence[Row], choices: Sequence[Choice]) -> Row:

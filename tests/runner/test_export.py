@@ -23,8 +23,8 @@ from torchvision.datasets import ImageFolder
 
 from runner import distilled
 from runner.data import store
+from runner.data.folders import folder_names
 from runner.distilled import DistilledSet, load
-from runner.export.source import folder_names
 from runner.protocol import UNIFORM, Protocol, override
 from runner.view import View, Whitening, normalised
 from tests.conftest import Outcome, Sdc
