@@ -54,11 +54,14 @@ def style() -> Iterator[None]:
         yield
 
 
-def panels(count: int, columns: int = 4, *, sharey: bool = False) -> tuple[Figure, list[Axes]]:
-    """A figure of so many axes, a small one each, row by row."""
+def panels(
+    count: int, columns: int = 4, *, sharey: bool = False, size: tuple[float, float] = (_WIDTH, _PANEL)
+) -> tuple[Figure, list[Axes]]:
+    """A figure of so many axes, row by row, each a small one or of `size` (inches)."""
+    width, height = size
     columns = min(count, columns)
     lines = -(-count // columns)
-    figure = Figure(figsize=(max(3.6, _WIDTH * columns), _PANEL * lines + 0.45), layout="constrained")
+    figure = Figure(figsize=(max(3.6, width * columns), height * lines + 0.45), layout="constrained")
     axes = list(figure.subplots(lines, columns, squeeze=False, sharey=sharey).flat)
     for unused in axes[count:]:
         unused.remove()

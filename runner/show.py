@@ -179,6 +179,14 @@ def calibration(facts: Mapping[str, Any]) -> None:
     )
 
 
+def theory(facts: Mapping[str, Any]) -> None:
+    """One setting of the scaling law, and its simulation if there is one."""
+    OUT.print(f"test error {percent(facts['error'])} %")
+    OUT.print(f"R {facts['R']:.6f}   rho {facts['rho']:.6f}   kappa {facts['kappa']:.6f}")
+    if seen := facts.get("simulated"):
+        OUT.print(f"simulated {percent(seen['mean'])} +- {percent(seen['stderr'])} % (standard error, n = {seen['n']})")
+
+
 def bench(ahead: Outlook, found: Mapping[str, Any], workers: int, *, dry: bool) -> None:
     """The cells of a benchmark with their states (of a dry run), what was left out, and what the rest takes."""
     tasks = [*found["calibrations"], *found["cells"]]

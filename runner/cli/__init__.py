@@ -8,11 +8,11 @@ import traceback
 from collections.abc import Callable, Sequence
 
 from runner import show
-from runner.cli import difficulty, patches, runs, sweeps
+from runner.cli import difficulty, patches, runs, sweeps, theory
 from runner.cli.common import app, print_json
 from runner.errors import FatalError
 
-__all__ = ["call", "difficulty", "guarded", "main", "patches", "runs", "sweeps"]
+__all__ = ["call", "difficulty", "guarded", "main", "patches", "runs", "sweeps", "theory"]
 
 
 def main() -> None:
