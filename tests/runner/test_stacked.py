@@ -269,22 +269,22 @@ def test_training_is_bit_for_bit_that_of_torchs_own_optimizer_and_layers() -> No
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="the C library is not glibc")
 def test_freed_memory_is_used_again_without_fresh_pages_and_given_back_at_the_end() -> None:
-    size = 256 * 2**20
+    size = 128 * 2**20
     pages = size // resource.getpagesize()
 
     def faults() -> int:
-        """Of filling four tensors of 256 MiB, one after another."""
+        """Of filling five tensors of 128 MiB, one after another."""
         before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-        for _ in range(4):
+        for _ in range(5):
             torch.ones(size // 4)
         return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
 
     def resident() -> int:
         return int(Path("/proc/self/statm").read_text().split()[1])
 
-    if faults() < 4 * pages:
-        pytest.skip("larger pages are in use: there is nothing to see")
+    usual = faults()  # fewer than there are pages of 4 KiB, where larger ones are asked for
     with cpu.kept_pages():
-        assert faults() < 2 * pages
+        faults()  # small things may lie in the way of the first ones
+        assert faults() < usual / 3
         kept = resident()
     assert resident() < kept - 0.9 * pages
