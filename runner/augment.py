@@ -7,7 +7,7 @@ for MNIST and networks with batch norm. Images are normalised float [N,C,H,W]; e
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -19,7 +19,9 @@ from torch.nn import functional as F
 from runner.protocol import strategies
 
 Augment = Callable[[Tensor], Tensor]
-Draw = Callable[[Tensor, torch.Generator], Tensor]
+Drawn = tuple[Tensor, ...]  # the numbers that a change takes, [N,1] each
+Draw = Callable[[torch.Size, torch.Generator, "Ranges"], Drawn]  # of images of this shape
+Change = Callable[[Tensor, Drawn, "Ranges"], Tensor]  # of each image by its own numbers alone
 
 
 @dataclass(frozen=True)
@@ -50,36 +52,93 @@ def make(spec: str, generator: torch.Generator, ranges: Ranges = Ranges()) -> Au
     return lambda images: images
 
 
+def side_by_side(spec: str, generators: Sequence[torch.Generator], ranges: Ranges = Ranges()) -> Augment:
+    """The same for batches [M,N,C,H,W]: the m-th is changed as `make(spec, generators[m])` would change it."""
+    family, names = strategies(spec)
+    if family == "dsa":
+        return lambda batches: _dsa_side_by_side(batches, names, generators, ranges)
+    alone = [make(spec, generator, ranges) for generator in generators]
+    return lambda batches: torch.stack([change(images) for change, images in zip(alone, batches, strict=True)])
+
+
 def _dsa(images: Tensor, names: tuple[str, ...], generator: torch.Generator, ranges: Ranges) -> Tensor:
-    chosen = int(torch.randint(len(names), (), generator=generator, device=generator.device))
-    return _DSA[names[chosen]](images, generator, ranges)
+    name, drawn = _drawn(images.shape, names, generator, ranges)
+    return _DSA[name][1](images, tuple(part.to(images.device) for part in drawn), ranges)
+
+
+def _dsa_side_by_side(
+    batches: Tensor, names: tuple[str, ...], generators: Sequence[torch.Generator], ranges: Ranges
+) -> Tensor:
+    """Batches for which the same strategy is drawn are changed in one go."""
+    drawn = [_drawn(batches.shape[1:], names, generator, ranges) for generator in generators]
+    changed = torch.empty_like(batches)
+    for name in names:
+        if numbers := [number for number, (chosen, _) in enumerate(drawn) if chosen == name]:
+            which = torch.tensor(numbers, device=batches.device)
+            each = zip(*(drawn[number][1] for number in numbers), strict=True)
+            parts = tuple(torch.cat(part).to(batches.device) for part in each)
+            images = _DSA[name][1](batches[which].flatten(0, 1), parts, ranges)
+            changed[which] = images.view(len(numbers), *batches.shape[1:])
+    return changed
+
+
+def _drawn(shape: torch.Size, names: tuple[str, ...], generator: torch.Generator, ranges: Ranges) -> tuple[str, Drawn]:
+    """The strategy for a batch of images of this shape, and its numbers."""
+    name = names[int(torch.randint(len(names), (), generator=generator, device=generator.device))]
+    return name, _DSA[name][0](shape, generator, ranges)
+
+
+def _uniforms(count: int) -> Draw:
+    """`count` numbers in [0,1) for each image."""
+
+    def draw(shape: torch.Size, generator: torch.Generator, _: Ranges) -> Drawn:
+        return tuple(torch.rand(shape[0], 1, generator=generator, device=generator.device) for _ in range(count))
+
+    return draw
 
 
 def _uniform(images: Tensor, generator: torch.Generator) -> Tensor:
-    """A number in [0,1) for each image, as [N,1,1,1] beside the images."""
-    drawn = torch.rand(len(images), 1, 1, 1, generator=generator, device=generator.device)
-    return drawn.to(images.device, images.dtype)
+    """A number in [0,1) for each image, as [N,1] beside the images."""
+    return torch.rand(len(images), 1, generator=generator, device=generator.device).to(images.device, images.dtype)
+
+
+def _broad(drawn: Drawn, images: Tensor) -> Drawn:
+    """As [N,1,1,1], of the images' type."""
+    return tuple(part.to(images.dtype).view(-1, 1, 1, 1) for part in drawn)
+
+
+def _integers(shape: torch.Size, low: int, high: int, generator: torch.Generator) -> Tensor:
+    """An integer in [low,high) for each image, as [N,1]."""
+    return torch.randint(low, high, (shape[0], 1), generator=generator, device=generator.device)
 
 
 def _whole(images: Tensor, low: int, high: int, generator: torch.Generator) -> Tensor:
-    """An integer in [low,high) for each image, as [N,1] beside the images."""
-    return torch.randint(low, high, (len(images), 1), generator=generator, device=generator.device).to(images.device)
+    """The same, beside the images."""
+    return _integers(images.shape, low, high, generator).to(images.device)
 
 
 # kornia.enhance takes pixel values in [0,1], clips to them and saturates in HSV: no fit for normalised images.
-def _color(images: Tensor, generator: torch.Generator, ranges: Ranges) -> Tensor:
-    images = images + (_uniform(images, generator) - 0.5) * ranges.brightness
+def _color(images: Tensor, drawn: Drawn, ranges: Ranges) -> Tensor:
+    brightness, saturation, contrast = _broad(drawn, images)
+    images = images + (brightness - 0.5) * ranges.brightness
     grey = images.mean(1, keepdim=True)
-    images = grey + (images - grey) * (_uniform(images, generator) * ranges.saturation)
+    images = grey + (images - grey) * (saturation * ranges.saturation)
     level = images.mean((1, 2, 3), keepdim=True)
-    return level + (images - level) * (_uniform(images, generator) + ranges.contrast)
+    return level + (images - level) * (contrast + ranges.contrast)
+
+
+def _shifts(shape: torch.Size, generator: torch.Generator, ranges: Ranges) -> Drawn:
+    return tuple(_integers(shape, 0, 2 * most + 1, generator) for most in _reach(shape, ranges))
+
+
+def _reach(shape: torch.Size, ranges: Ranges) -> list[int]:
+    return [int(side * ranges.crop + 0.5) for side in shape[2:]]
 
 
 # kornia.geometry.translate would interpolate what is a move by whole pixels.
-def _crop(images: Tensor, generator: torch.Generator, ranges: Ranges) -> Tensor:
-    reach = [int(side * ranges.crop + 0.5) for side in images.shape[2:]]
-    down, right = (_whole(images, 0, 2 * most + 1, generator) for most in reach)
-    padded = F.pad(images, (reach[1], reach[1], reach[0], reach[0]))
+def _crop(images: Tensor, drawn: Drawn, ranges: Ranges) -> Tensor:
+    (reach_down, reach_right), (down, right) = _reach(images.shape, ranges), drawn
+    padded = F.pad(images, (reach_right, reach_right, reach_down, reach_down))
     return _window(padded, down, right, images.shape[2], images.shape[3])
 
 
@@ -96,45 +155,50 @@ def _picked(images: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
     return images.permute(0, 2, 3, 1)[image, rows.unsqueeze(2), columns.unsqueeze(1)].permute(0, 3, 1, 2).contiguous()
 
 
-def _cutout(images: Tensor, generator: torch.Generator, ranges: Ranges) -> Tensor:
-    rows, columns = (_band(images, side, generator, ranges.cutout) for side in images.shape[2:])
+def _starts(shape: torch.Size, generator: torch.Generator, ranges: Ranges) -> Drawn:
+    """Where the stretch to cut starts on each side: its centre lies anywhere on it, so its ends may lie outside."""
+    # A stretch of even length has its centre between two pixels: one place more.
+    lengths = [(side, int(side * ranges.cutout + 0.5)) for side in shape[2:]]
+    drawn = (_integers(shape, 0, side + 1 - length % 2, generator) - length // 2 for side, length in lengths)
+    return tuple(drawn)
+
+
+def _cutout(images: Tensor, drawn: Drawn, ranges: Ranges) -> Tensor:
+    rows, columns = (_band(start, side, ranges) for start, side in zip(drawn, images.shape[2:], strict=True))
     return images * ~(rows.unsqueeze(2) & columns.unsqueeze(1)).unsqueeze(1)
 
 
-def _band(images: Tensor, side: int, generator: torch.Generator, share: float) -> Tensor:
-    """[N,side], true on the stretch to cut: its centre lies anywhere on the side, so its ends may lie outside."""
-    length = int(side * share + 0.5)
-    # A stretch of even length has its centre between two pixels: one place more.
-    start = _whole(images, 0, side + 1 - length % 2, generator) - length // 2
-    places = torch.arange(side, device=images.device)
-    return (places >= start) & (places < start + length)
+def _band(start: Tensor, side: int, ranges: Ranges) -> Tensor:
+    """[N,side], true on the stretch to cut."""
+    places = torch.arange(side, device=start.device)
+    return (places >= start) & (places < start + int(side * ranges.cutout + 0.5))
 
 
-def _flip(images: Tensor, generator: torch.Generator, ranges: Ranges) -> Tensor:
-    return torch.where(_uniform(images, generator) < ranges.flip, warp.hflip(images), images)
+def _flip(images: Tensor, drawn: Drawn, ranges: Ranges) -> Tensor:
+    return torch.where(_broad(drawn, images)[0] < ranges.flip, warp.hflip(images), images)
 
 
-def _rotate(images: Tensor, generator: torch.Generator, ranges: Ranges) -> Tensor:
-    degrees = (2 * _uniform(images, generator).flatten() - 1) * ranges.rotate
+def _rotate(images: Tensor, drawn: Drawn, ranges: Ranges) -> Tensor:
+    degrees = (2 * drawn[0].to(images.dtype).flatten() - 1) * ranges.rotate
     rotated: Tensor = warp.rotate(images, degrees)
     return rotated
 
 
-def _scale(images: Tensor, generator: torch.Generator, ranges: Ranges) -> Tensor:
+def _scale(images: Tensor, drawn: Drawn, ranges: Ranges) -> Tensor:
     least = 1 / ranges.scale
     # Uniform is the size of the region that fills the image, so the magnification is its inverse, each axis its own.
-    region = torch.cat([_uniform(images, generator).view(-1, 1) for _ in range(2)], 1) * (ranges.scale - least) + least
+    region = torch.cat(drawn, 1).to(images.dtype) * (ranges.scale - least) + least
     scaled: Tensor = warp.scale(images, 1 / region)
     return scaled
 
 
-_DSA: dict[str, Callable[[Tensor, torch.Generator, Ranges], Tensor]] = {
-    "color": _color,
-    "crop": _crop,
-    "cutout": _cutout,
-    "flip": _flip,
-    "rotate": _rotate,
-    "scale": _scale,
+_DSA: dict[str, tuple[Draw, Change]] = {
+    "color": (_uniforms(3), _color),
+    "crop": (_shifts, _crop),
+    "cutout": (_starts, _cutout),
+    "flip": (_uniforms(1), _flip),
+    "rotate": (_uniforms(1), _rotate),
+    "scale": (_uniforms(2), _scale),
 }
 
 
@@ -185,9 +249,7 @@ def _middle(image: object, height: int, width: int) -> Tensor:
 def _dc_scale(images: Tensor, _: Tensor, generator: torch.Generator, ranges: Ranges) -> Tensor:
     """Each side stretched by its own factor, by nearest neighbours; zero, not the mean, surrounds what shrank."""
     height, width = images.shape[2:]
-    sides = [
-        ((1 + ranges.dc_scale * (2 * _uniform(images, generator).view(-1, 1) - 1)) * height).long() for _ in range(2)
-    ]
+    sides = [((1 + ranges.dc_scale * (2 * _uniform(images, generator) - 1)) * height).long() for _ in range(2)]
     canvas = torch.maximum(torch.maximum(*sides), torch.tensor(max(height, width), device=images.device))
     (rows, in_rows), (columns, in_columns) = (
         _nearest(side, canvas, length) for side, length in zip(sides, (height, width), strict=True)

@@ -6,26 +6,31 @@ The recipe is the one that every upstream shares. Nothing in here knows which me
 from __future__ import annotations
 
 import hashlib
+import logging
+import math
 import statistics
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from runner.augment import Augment, make
+from runner import cpu, stacked
+from runner.augment import Augment, make, side_by_side
 from runner.errors import FatalError
 from runner.networks import build, known
 from runner.protocol import Protocol
+from runner.sgd import Descent
 
-RATE_DROP = 0.1  # the rate's factor, once, after epoch E // 2 + 1 (counted from 0)
+log = logging.getLogger(__name__)
 TEST_BATCH = {"cuda": 512, "cpu": 16}
-"""Images tested at a time: no network mixes them, so it is a matter of memory alone, and of time, which a CPU spends on
-fresh pages where a layer's output is large."""
+"""Images tested at a time: no network mixes them, so it is a matter of memory and time alone."""
 
 Progress = Callable[[int, int], None]  # (epochs done, epochs in all)
+Tell = Callable[[int], None]
 
 
 @dataclass(frozen=True)
@@ -51,11 +56,13 @@ def evaluate(
     device: str | None = None,
     scored: Sequence[Score] = (),
     on_score: Callable[[Score], None] | None = None,
+    stack: bool | None = None,
 ) -> list[Score]:
     """Score as many networks as asked for (the protocol's number if None), each independent of the others.
 
     Images are float [N,C,S,S] in one view; labels int64 [N] or, to be learned softly, float logits [N,K].
     Networks whose score is in `scored` are not trained again; `on_score` is told of each other when it is tested.
+    `stack`: train networks side by side, where they can be; None: where it pays.
     """
     _check(images, labels, test_images, test_labels)
     where = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
@@ -63,27 +70,37 @@ def evaluate(
         t.detach().to(where) for t in (images, labels, test_images, test_labels)
     )
     classes = labels.shape[1] if labels.ndim == 2 else 1 + int(max(labels.max(), test_labels.max()))
-    count = protocol.networks if networks is None else networks
+    seeds = [network_seed(seed, model, n) for n in range(protocol.networks if networks is None else networks)]
+    found = {score.seed: score for score in scored if score.model == model and score.seed in seeds}
+    waiting = [own for own in seeds if own not in found]
 
-    scores = []
-    for number in range(count):
-        start = time.perf_counter()
-        own = network_seed(seed, model, number)
-        if found := next((score for score in scored if (score.model, score.seed) == (model, own)), None):
-            scores.append(found)
-            continue
-        network = build(known(model), images.shape[1], classes, images.shape[2], own).to(where)
-        # On the CPU whatever the device, so that every device sees the same order and the same augmentation.
-        generator = torch.Generator().manual_seed(_hash(own, "training"))
-        order = shuffled(len(images), protocol, generator)
-        if on_progress:
-            order = _reported(order, number, count, protocol, on_progress)
-        train(network, images, labels, protocol, order, make(protocol.augment, generator))
-        accuracy = tested(network, test_images, test_labels)
-        scores.append(Score(model, own, accuracy, time.perf_counter() - start))
-        if on_score:
-            on_score(scores[-1])
-    return scores
+    def fresh(own: int) -> nn.Module:
+        return build(known(model), images.shape[1], classes, images.shape[2], own).to(where)
+
+    size = _side_by_side(fresh(waiting[0]), model, images, len(waiting), protocol, stack) if waiting else 0
+    with cpu.kept_pages() if where.type == "cpu" else nullcontext():
+        while waiting:
+            start, chunk = time.perf_counter(), waiting[:size]
+            tell = _telling(on_progress, protocol, len(found), len(chunk), len(seeds))
+            made = [fresh(own) for own in chunk]
+            try:
+                _trained(made, chunk, images, labels, protocol, tell)
+            except torch.OutOfMemoryError:
+                if len(chunk) == 1:
+                    raise
+                size = len(chunk) // 2
+                log.warning(
+                    "%d %s side by side take more memory than there is: going on with %d", len(chunk), model, size
+                )
+                continue
+            accuracies = [tested(network, test_images, test_labels) for network in made]
+            seconds = (time.perf_counter() - start) / len(chunk)
+            for own, accuracy in zip(chunk, accuracies, strict=True):
+                found[own] = Score(model, own, accuracy, seconds)
+                if on_score:
+                    on_score(found[own])
+            waiting = waiting[len(chunk) :]
+    return [found[own] for own in seeds]
 
 
 def train(
@@ -95,22 +112,19 @@ def train(
     augment: Augment,
 ) -> None:
     """Train `network` in place; `order` holds, for each epoch, the indices [B] of its batches."""
-    targets = labels.softmax(1) if labels.is_floating_point() else labels
+    targets = _targets(labels)
     network.train()
-    optimizer = _sgd(network, protocol, protocol.lr)
+    parameters = list(network.parameters())
+    descent = Descent(parameters, protocol.lr, protocol)
     for epoch, batches in enumerate(order):
         for index in batches:
             chosen = index.to(images.device)
             loss = F.cross_entropy(network(augment(images[chosen])), targets[chosen])
-            optimizer.zero_grad()
-            torch.autograd.backward(loss)
-            optimizer.step()
-        if epoch == protocol.epochs // 2 + 1:
-            # Built anew, as in the field's code: the momentum, too, starts from zero.
-            optimizer = _sgd(network, protocol, protocol.lr * RATE_DROP)
+            descent.step(torch.autograd.grad(loss, parameters))
+        descent.end(epoch)
 
 
-@torch.no_grad()
+@torch.inference_mode()
 def tested(network: nn.Module, images: Tensor, labels: Tensor) -> float:
     """The fraction of images that `network` puts first in their class; NaN logits count as whatever argmax says."""
     network.eval()
@@ -137,8 +151,44 @@ def summary(scores: Sequence[Score]) -> dict[str, float | int]:
     return {"mean": statistics.fmean(accuracies), "std": statistics.pstdev(accuracies), "n": len(accuracies)}
 
 
-def _sgd(network: nn.Module, protocol: Protocol, lr: float) -> torch.optim.SGD:
-    return torch.optim.SGD(network.parameters(), lr, protocol.momentum, weight_decay=protocol.weight_decay)
+def _side_by_side(
+    network: nn.Module, model: str, images: Tensor, count: int, protocol: Protocol, stack: bool | None
+) -> int:
+    """How many of `count` networks are trained side by side; where it is one at a time, the reason is logged."""
+    if count == 1 or stack is False:
+        return 1
+    if stack is None and (reason := stacked.drawback(images.device)):
+        log.info("%s: trained one at a time: %s", model, reason)
+        return 1
+    if reason := stacked.hindrance(network):
+        log.warning("%s: trained one at a time: %s", model, reason)
+        return 1
+    chunks = math.ceil(count / stacked.fitting(network, images, protocol.batch))
+    return math.ceil(count / chunks)
+
+
+def _trained(
+    networks: Sequence[nn.Module], seeds: Sequence[int], images: Tensor, labels: Tensor, protocol: Protocol, tell: Tell
+) -> None:
+    """Train networks in place, each by the shuffles and the augmentation of its own seed."""
+    # On the CPU whatever the device, so that every device sees the same order and the same augmentation.
+    generators = [torch.Generator().manual_seed(_hash(own, "training")) for own in seeds]
+    first, *others = [shuffled(len(images), protocol, generator) for generator in generators]
+    orders = [_told(first, tell), *others]
+    if len(networks) == 1:
+        network = cpu.quick_pools(networks[0]) if images.device.type == "cpu" else networks[0]
+        train(network, images, labels, protocol, orders[0], make(protocol.augment, generators[0]))
+        return
+    targets = _targets(labels)
+    members = [
+        stacked.Member(network, images, targets, protocol.lr, order)
+        for network, order in zip(networks, orders, strict=True)
+    ]
+    stacked.train(members, protocol, side_by_side(protocol.augment, generators))
+
+
+def _targets(labels: Tensor) -> Tensor:
+    return labels.softmax(1) if labels.is_floating_point() else labels
 
 
 def _hash(*parts: object) -> int:
@@ -146,13 +196,21 @@ def _hash(*parts: object) -> int:
     return int.from_bytes(hashlib.sha256(repr(parts).encode()).digest()[:6])
 
 
-def _reported(
-    order: Iterable[tuple[Tensor, ...]], number: int, count: int, protocol: Protocol, on_progress: Progress
-) -> Iterator[tuple[Tensor, ...]]:
-    per_network = protocol.epochs + 1
+def _telling(on_progress: Progress | None, protocol: Protocol, done: int, chunk: int, count: int) -> Tell:
+    """What tells of the epochs that each network of a chunk has behind it."""
+    each = protocol.epochs + 1
+
+    def tell(epoch: int) -> None:
+        if on_progress:
+            on_progress(done * each + chunk * epoch, count * each)
+
+    return tell
+
+
+def _told(order: Iterable[tuple[Tensor, ...]], tell: Tell) -> Iterator[tuple[Tensor, ...]]:
     for epoch, batches in enumerate(order, start=1):
         yield batches
-        on_progress(number * per_network + epoch, count * per_network)
+        tell(epoch)
 
 
 def _check(images: Tensor, labels: Tensor, test_images: Tensor, test_labels: Tensor) -> None:

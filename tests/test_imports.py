@@ -14,7 +14,7 @@ from runner.paths import ROOT
 
 ROOMS = ("plugins", "adapters", "runner", "analysis")
 LAUNCHER = "runner.launcher"
-BLIND = ("evaluate", "protocol", "networks", "augment", "view")
+BLIND = ("evaluate", "stacked", "sgd", "cpu", "protocol", "networks", "augment", "view")
 
 
 def modules(root: Path) -> dict[str, Path]:

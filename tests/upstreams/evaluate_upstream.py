@@ -10,6 +10,7 @@ import importlib
 import itertools
 import json
 import sys
+import time
 import types
 import warnings
 from pathlib import Path
@@ -33,7 +34,7 @@ def main() -> None:
         given = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (safe_open is no mapping)
     utils = importlib.import_module("utils" if Path(tree, "utils.py").is_file() else "utils.utils_baseline")
     assert Path(utils.__file__).resolve().is_relative_to(Path(tree).resolve())
-    answer = {"build": build, "steps": steps, "scores": scores, "augment": augment}[question]
+    answer = {"build": build, "steps": steps, "scores": scores, "timed": timed, "augment": augment}[question]
     save_file(answer(utils, given, told), target)
 
 
@@ -66,7 +67,7 @@ def digest(network: torch.nn.Module) -> Tensor:
 def settings(utils: types.ModuleType, told: dict) -> types.SimpleNamespace:
     dc = {**utils.get_daparam("", "", "", 0), "strategy": told.get("dc", "none")}
     return types.SimpleNamespace(
-        device="cpu",
+        device=told.get("device", "cpu"),
         lr_net=told["lr"],
         epoch_eval_train=told["epochs"],
         batch_train=told["batch"],
@@ -110,17 +111,32 @@ def steps(utils: types.ModuleType, given: Tensors, told: dict) -> Tensors:
 
 def scores(utils: types.ModuleType, given: Tensors, told: dict) -> Tensors:
     """The test accuracy of `networks` networks, for each protocol in `protocols`."""
-    real = torch.utils.data.TensorDataset(given["test_images"], given["test_labels"])
-    loader = torch.utils.data.DataLoader(real, batch_size=256)
     answer = {}
     for protocol, number in itertools.product(told["protocols"], range(told["networks"])):
-        freeze(utils, told["seed"] + number)
-        np.random.seed(told["seed"] + number)
-        network = utils.get_network(told["model"], given["images"].shape[1], 10, tuple(given["images"].shape[2:]))
-        options = settings(utils, told | told["protocols"][protocol])
-        _, _, accuracy = utils.evaluate_synset(0, network, given["images"], given["labels"], loader, options)
+        accuracy, _ = scored(utils, given, told | told["protocols"][protocol], number)
         answer.setdefault(protocol, []).append(accuracy)
     return {protocol: torch.tensor(accuracies, dtype=torch.float64) for protocol, accuracies in answer.items()}
+
+
+def timed(utils: types.ModuleType, given: Tensors, told: dict) -> Tensors:
+    """The test accuracies of `networks` networks and the seconds that each took; a CPU's are those of this process."""
+    answers = [scored(utils, given, told, number) for number in range(told["networks"])]
+    accuracies, seconds = torch.tensor(answers, dtype=torch.float64).T
+    return {"accuracy": accuracies.clone(), "seconds": seconds.clone()}
+
+
+def scored(utils: types.ModuleType, given: Tensors, told: dict, number: int) -> tuple[float, float]:
+    """The test accuracy of one network, and the seconds that its training and test took."""
+    real = torch.utils.data.TensorDataset(given["test_images"], given["test_labels"])
+    loader = torch.utils.data.DataLoader(real, batch_size=256)
+    freeze(utils, told["seed"] + number)
+    np.random.seed(told["seed"] + number)
+    options = settings(utils, told)
+    clock = time.process_time if options.device == "cpu" else time.perf_counter
+    began = clock()
+    network = utils.get_network(told["model"], given["images"].shape[1], 10, tuple(given["images"].shape[2:]))
+    _, _, accuracy = utils.evaluate_synset(0, network, given["images"], given["labels"], loader, options)
+    return float(accuracy), clock() - began
 
 
 def augment(utils: types.ModuleType, given: Tensors, told: dict) -> Tensors:

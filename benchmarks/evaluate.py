@@ -1,0 +1,209 @@
+"""Evaluation: ours against the upstream's `evaluate_synset`, seconds a network.
+
+`python -m benchmarks.evaluate [--model ConvNet] [--ipc 1,10,50] [--networks 20] [--share 0.01]
+[--ways ours,side,upstream] [--parity] [--json]`. Random real digits at 3x32x32 stand for a distilled set. The protocol
+is the full one (1,000 epochs, batches of 256, DSA's augmentation, 10,000 test images), of whose epochs and test images
+alike a --share is taken. `ours` goes the way that the device asks for, `side` trains networks side by side whatever the
+device. On a CPU: one thread, and the seconds of that thread; on a GPU: seconds.
+
+`--parity` instead: 50 epochs, each network side by side and alone (same predictions?), beside the same of two networks
+alone that start a rounding error apart; and the mean of all against the mean of the upstream's.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from adapters.registry import ADAPTERS
+from runner import patching, paths, stacked
+from runner.augment import make, side_by_side
+from runner.data import store
+from runner.data.sets import drawn
+from runner.distilled import hard_labels
+from runner.evaluate import evaluate, shuffled, train
+from runner.networks import build
+from runner.protocol import UNIFORM, Protocol, override
+from runner.view import View, normalised
+
+DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
+TESTED = 10_000
+UPSTREAM = paths.ROOT / "tests" / "upstreams" / "evaluate_upstream.py"
+Tensors = dict[str, Tensor]
+
+
+def main() -> None:
+    """Time, or compare, and print a row for each number of images a class."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", default="ConvNet")
+    parser.add_argument("--ipc", default="1,10,50")
+    parser.add_argument("--networks", type=int, default=20)
+    parser.add_argument("--share", type=float, default=0.01)
+    parser.add_argument("--ways", default="ours,upstream")
+    parser.add_argument("--parity", action="store_true")
+    parser.add_argument("--json", action="store_true")
+    asked = parser.parse_args()
+    if DEVICE == "cpu":
+        torch.set_num_threads(1)
+    measure = _parity if asked.parity else _times
+    rows = [{"ipc": ipc, **measure(ipc, asked)} for ipc in map(int, asked.ipc.split(","))]
+    machine = torch.cuda.get_device_name() if DEVICE == "cuda" else f"{platform.machine()}, {os.cpu_count()} cores"
+    about = f"{asked.networks} {asked.model}; {machine}, torch {torch.__version__}"
+    if asked.json:
+        print(json.dumps({"rows": rows, "about": about}))
+        return
+    print(about)
+    for row in rows:
+        print(", ".join(f"{name} {_shown(value)}" for name, value in row.items()))
+
+
+def _times(ipc: int, asked: argparse.Namespace) -> dict[str, Any]:
+    """Seconds a network of each way, and how many times as fast as the upstream's ours is."""
+    protocol = override(UNIFORM, {"epochs": max(1, round(UNIFORM.epochs * asked.share)), "networks": asked.networks})
+    given = _images(ipc, max(1, round(TESTED * asked.share)))
+    seconds = {way: _seconds(way, given, asked.model, protocol) for way in asked.ways.split(",")}
+    times = {"times": seconds["upstream"] / seconds["ours"]} if {"ours", "upstream"} <= set(seconds) else {}
+    return {"epochs": protocol.epochs, "tested": len(given["test_images"]), **seconds, **times}
+
+
+def _seconds(way: str, given: Tensors, model: str, protocol: Protocol) -> float:
+    if way == "upstream":
+        return float(_upstream(given, model, protocol)["seconds"].mean())
+    stack = {"ours": None, "side": True}[way]
+    clock = time.process_time if DEVICE == "cpu" else time.perf_counter
+    began = clock()
+    shown = given["images"], given["labels"], given["test_images"], given["test_labels"]
+    evaluate(*shown, model, protocol, seed=0, device=DEVICE, stack=stack)
+    return (clock() - began) / protocol.networks
+
+
+def _parity(ipc: int, asked: argparse.Namespace) -> dict[str, Any]:
+    """Of each network, how many test images are put into the same class; and the two means with their errors."""
+    protocol = override(UNIFORM, {"epochs": 49, "networks": asked.networks})
+    given = _images(ipc, 0)
+    alone = [_alone(number, given, asked.model, protocol) for number in range(asked.networks)]
+    near = [_alone(number, given, asked.model, protocol, nudge=True) for number in range(asked.networks)]
+    side = _side_by_side(given, asked.model, protocol)
+    truth = given["test_labels"].to(DEVICE)
+    means = {
+        "alone": [float((p == truth).double().mean()) for p in alone],
+        "side": [float((p == truth).double().mean()) for p in side],
+        "upstream": _upstream(given, asked.model, protocol)["accuracy"].tolist(),
+    }
+    return {
+        "tested": len(truth),
+        "same": _same(alone, side),
+        "same_if_nudged": _same(alone, near),
+        **{name: statistics.fmean(found) for name, found in means.items()},
+        "errors_apart": _errors_apart(means["side"], means["upstream"]),
+    }
+
+
+def _same(some: list[Tensor], others: list[Tensor]) -> dict[str, float]:
+    """The share of equal predictions: mean, and least, over the networks."""
+    shares = [float((one == other).double().mean()) for one, other in zip(some, others, strict=True)]
+    return {"mean": statistics.fmean(shares), "least": min(shares)}
+
+
+def _errors_apart(some: list[float], others: list[float]) -> float:
+    """By how many standard errors two means differ."""
+    error = (statistics.variance(some) / len(some) + statistics.variance(others) / len(others)) ** 0.5
+    return float(abs(statistics.fmean(some) - statistics.fmean(others)) / error)
+
+
+def _alone(number: int, given: Tensors, model: str, protocol: Protocol, *, nudge: bool = False) -> Tensor:
+    network, generator = _fresh(number, given, model), torch.Generator().manual_seed(number)
+    if nudge:
+        with torch.no_grad():
+            for parameter in network.parameters():
+                parameter.mul_(1 + 2**-23)
+    images, labels = given["images"].to(DEVICE), given["labels"].to(DEVICE)
+    order = shuffled(len(images), protocol, generator)
+    train(network, images, labels, protocol, order, make(protocol.augment, generator))
+    return _predicted(network, given)
+
+
+def _side_by_side(given: Tensors, model: str, protocol: Protocol) -> list[Tensor]:
+    networks = [_fresh(number, given, model) for number in range(protocol.networks)]
+    generators = [torch.Generator().manual_seed(number) for number in range(protocol.networks)]
+    images, labels = given["images"].to(DEVICE), given["labels"].to(DEVICE)
+    members = [
+        stacked.Member(network, images, labels, protocol.lr, shuffled(len(images), protocol, generator))
+        for network, generator in zip(networks, generators, strict=True)
+    ]
+    stacked.train(members, protocol, side_by_side(protocol.augment, generators))
+    return [_predicted(network, given) for network in networks]
+
+
+def _fresh(number: int, given: Tensors, model: str) -> nn.Module:
+    return build(model, given["images"].shape[1], 10, given["images"].shape[2], number).to(DEVICE)
+
+
+@torch.inference_mode()
+def _predicted(network: nn.Module, given: Tensors) -> Tensor:
+    batches = torch.split(given["test_images"].to(DEVICE), 64)
+    return torch.cat([network.eval()(batch).argmax(1) for batch in batches])
+
+
+def _images(ipc: int, tested: int) -> Tensors:
+    """So many training images of each digit, and test images: each once, or `tested`, some of them again."""
+    data = store.load("digits", None)
+    view = View("digits", data.classes, channels=3, size=32, mean=(0.3,) * 3, std=(0.37,) * 3)
+    chosen = torch.arange(tested) % len(data.test.labels) if tested else torch.arange(len(data.test.labels))
+    return {
+        "images": normalised(data.train.images[drawn(data, ipc, "benchmark")], view),
+        "labels": hard_labels(len(data.classes), ipc),
+        "test_images": normalised(data.test.images[chosen], view),
+        "test_labels": data.test.labels[chosen],
+    }
+
+
+def _upstream(given: Tensors, model: str, protocol: Protocol) -> Tensors:
+    """Accuracy and seconds of each network of the true evaluator, in a process of its own."""
+    patching.apply(ADAPTERS["dc"])  # clones it; what evaluates lies in a file that no patch touches
+    told = {
+        "model": model,
+        "seed": 100,
+        "lr": protocol.lr,
+        "epochs": protocol.epochs,
+        "batch": protocol.batch,
+        "networks": protocol.networks,
+        "dsa": protocol.augment.removeprefix("dsa:"),
+        "device": DEVICE,
+    }
+    with tempfile.TemporaryDirectory() as name:
+        source, target = Path(name, "in.safetensors"), Path(name, "out.safetensors")
+        save_file(given, source, {"told": json.dumps(told)})
+        command = [
+            sys.executable,
+            str(UPSTREAM),
+            str(patching.clone_path(ADAPTERS["dc"])),
+            "timed",
+            str(source),
+            str(target),
+        ]
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL, env=os.environ | {"OMP_NUM_THREADS": "1"})
+        return load_file(target)
+
+
+def _shown(value: object) -> str:
+    if isinstance(value, dict):
+        return "(" + ", ".join(f"{name} {_shown(part)}" for name, part in value.items()) + ")"
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+if __name__ == "__main__":
+    main()
