@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import statistics
+import textwrap
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -22,6 +23,8 @@ from runner.files import replacing
 
 _POINTS, _ROWS = 200, 40
 _CLASSES, _IMAGES = 20, 8
+_CHARACTERS = 80
+"""Of a panel's title, in a line."""
 _BLUES = ("#9ecae1", "#4292c6", "#0072b2", "#08519c", "#08306b")
 """Weights, the smallest first."""
 
@@ -66,7 +69,7 @@ def distribution(sources: Sequence[tuple[str, Tensor, str]]) -> Drawn:
             axis.set_yticks(range(len(rows)), [f"{label} (n = {sum(map(len, parts))})" for label, parts in rows])
             axis.set_ylim(len(rows) - 0.4, -0.6)
             axis.grid(axis="y", visible=False)
-            axis.set_title(f"over {networks}", fontsize=7.5, loc="right")
+            axis.set_title(textwrap.fill(f"over {networks}", _CHARACTERS), fontsize=7.5, loc="right")
         axes[-1].set_xlabel("GraDN of a sample")
         left = sum(map(len, pooled.values())) - sum(map(len, shown.values()))
         caption = (
@@ -117,7 +120,9 @@ def courses(lines: Sequence[Line]) -> list[Drawn]:
                 axis.plot([], [], color=colour, ls=style, lw=1.6, label=f"{weight:g}")
                 colours[weight] = colour
             axis.set_title(group)
-            axis.legend(title="weight", title_fontsize=7.5, fontsize=7.5, handlelength=1.4)
+            axis.legend(
+                title="weight", title_fontsize=7.5, fontsize=7.5, handlelength=1.4, frameon=True, edgecolor="none"
+            )
         figure.supxlabel("step (update of the images)", fontsize=9)
         figure.supylabel("mean GraDN", fontsize=9)
         most = max(_seeds(members) for members in by_group.values())
