@@ -80,7 +80,7 @@ def states(folder: Path) -> dict[str, bytes]:
     return {file.name: file.read_bytes() for file in (folder / "history").iterdir()}
 
 
-@pytest.mark.parametrize("who", ["the script", "the command", "both"])
+@pytest.mark.parametrize("who", ["the script", "both"])
 def test_a_distillation_that_is_killed_goes_on_from_its_last_snapshot_to_the_same_bits(
     who: str, whole: Outcome, fake_upstream: fake.Fake, sdc: Sdc, tmp_path: Path
 ) -> None:
@@ -153,7 +153,7 @@ def test_an_evaluation_that_is_killed_goes_on_behind_the_networks_that_it_has(
     assert outcome.json["stages"]["evaluate"]["seconds"] >= sum(score["seconds"] for score in known)
 
 
-@pytest.mark.parametrize("content", [b"", b"\x80\x04K\x01.", None], ids=["empty", "a pickle", "images alone"])
+@pytest.mark.parametrize("content", [b"\x80\x04K\x01.", None], ids=["a pickle", "images alone"])
 def test_a_snapshot_that_cannot_be_gone_on_from_is_not(
     content: bytes | None, fake_upstream: fake.Fake, sdc: Sdc, tmp_path: Path
 ) -> None:

@@ -121,17 +121,17 @@ def test_methods_that_learn_the_rate_train_as_their_own_evaluator_does(method: s
 def test_ten_networks_score_as_ten_of_the_true_evaluator(ask: Ask) -> None:
     images, labels = digits()
     first = torch.stack([(labels == digit).nonzero()[0, 0] for digit in range(10)])
-    told = {"model": "ConvNetW32", "seed": 100, "lr": 0.01, "epochs": 40, "batch": 256, "networks": 10}
+    told = {"model": "ConvNetW32", "seed": 100, "lr": 0.01, "epochs": 25, "batch": 256, "networks": 10}
     given = {
         "images": images[first],
         "labels": labels[first],
-        "test_images": images[-400:].contiguous(),
-        "test_labels": labels[-400:].contiguous(),
+        "test_images": images[-300:].contiguous(),
+        "test_labels": labels[-300:].contiguous(),
     }
     theirs = ask("scores", given, **told, protocols={"": {}, f"dsa:{DSA}": {"dsa": DSA}, f"dc:{DC}": {"dc": DC}})
 
     for augment, accuracies in theirs.items():
-        protocol = Protocol(lr=0.01, epochs=40, augment=augment, networks=10)
+        protocol = Protocol(lr=0.01, epochs=25, augment=augment, networks=10)
         scores = evaluate(**given, model="ConvNetW32", protocol=protocol, seed=0, device="cpu")
         own = torch.tensor([score.accuracy for score in scores], dtype=torch.float64)
         error = (own.var() / 10 + accuracies.var() / 10).sqrt()

@@ -235,7 +235,7 @@ def test_two_at_once_train_them_once_and_a_killed_one_leaves_none(
 def test_experts_whose_training_is_killed_go_on_to_the_same_bits_and_the_run_says_so(
     archives: Path, sdc: Sdc, short: Short, fresh_cache: Callable[[str], None]
 ) -> None:
-    many = ("num_experts=4", "train_epochs=20")
+    many = ("num_experts=3", "train_epochs=12")
     more = [word for setting in many for word in ("--set", setting)]
     fresh_cache("cache")
     child = _start(archives, *many)
@@ -253,7 +253,7 @@ def test_experts_whose_training_is_killed_go_on_to_the_same_bits_and_the_run_say
 
     (resumed,) = outcome.json["resumed"]
     assert resumed["stage"] == "experts"
-    assert 1 <= resumed["expert"] < 4
+    assert 1 <= resumed["expert"] < 3
     (listed,) = sdc("experts", "--json").json["experts"]
     assert listed["state"] == "complete"
     assert not list(paths.experts().glob(".*.partial"))
@@ -263,7 +263,7 @@ def test_experts_whose_training_is_killed_go_on_to_the_same_bits_and_the_run_say
     whole = short("mtt", 0, *more, runs="whole")
     (file,) = paths.experts().rglob("*.pt")
     for trajectory, other in zip(killed, torch.load(file, weights_only=True), strict=True):
-        assert len(trajectory) == 21
+        assert len(trajectory) == 13
         for step, same_step in zip(trajectory, other, strict=True):
             assert all(p.equal(q) for p, q in zip(step, same_step, strict=True))
     assert not killed[0][-1][0].equal(killed[1][-1][0])
