@@ -9,7 +9,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
@@ -17,10 +16,10 @@ from torch import Tensor
 from analysis import judges
 from analysis.gradn import by_network
 from analysis.judges import NETWORKS, SEED
+from analysis.sources import evenly
 from runner import distilled
-from runner.distilled import DistilledSet
 from runner.errors import FatalError
-from runner.files import write_text
+from runner.files import read_json, write_text
 from runner.watch import Watch
 
 MOST = 1000
@@ -48,12 +47,12 @@ def over_steps(run: Path, networks: int = NETWORKS, most: int = MOST) -> Course 
         return Course(**json.loads(kept.read_text()))
     if not (run / "history").is_dir():
         return None
-    final, model = distilled.load(run), str(_read(run / "cell.json")["model"])
+    final, model = distilled.load(run), str(read_json(run / "cell.json")["model"])
     asked = judges.untrained(model, final.view, networks, SEED)
-    chosen = spread_over(len(final.images), most)
+    chosen = evenly(len(final.images), most)
     means = {
         step: float(by_network(images[chosen], labels[chosen], asked.networks).mean())
-        for step, images, labels in states(run, final)
+        for step, images, labels in states(run, final.images, final.labels)
     }
     course = Course(list(means), list(means.values()), asked.said, len(chosen))
     write_text(kept, json.dumps(asdict(course)) + "\n")
@@ -90,16 +89,16 @@ def _unmeasured(runs: Path) -> Iterator[Path]:
 
 def _complete(run: Path) -> bool:
     file = run / "result.json"
-    return file.is_file() and _read(file).get("state") == "complete"
+    return file.is_file() and read_json(file).get("state") == "complete"
 
 
-def states(run: Path, final: DistilledSet) -> Iterator[tuple[int, Tensor, Tensor]]:
-    """(update, images, labels) of the history in order, then of the final set, which stands for its own update."""
+def states(run: Path, images: Tensor, labels: Tensor) -> Iterator[tuple[int, Tensor, Tensor]]:
+    """(update, images, labels) of the history in order, then those given, the final set's, at the last update."""
     last = _last_step(run)
     for file in sorted((run / "history").glob("*.safetensors")):
         if (step := _step(file)) < last:
-            yield step, *_state(file, final)
-    yield last, final.images, final.labels
+            yield step, *_state(file, images, labels)
+    yield last, images, labels
 
 
 def _step(file: Path) -> int:
@@ -108,16 +107,16 @@ def _step(file: Path) -> int:
     return int(file.stem)
 
 
-def _state(file: Path, final: DistilledSet) -> tuple[Tensor, Tensor]:
+def _state(file: Path, last_images: Tensor, last_labels: Tensor) -> tuple[Tensor, Tensor]:
     """Images and labels of one state; the labels are the final set's where they are not learned."""
     try:
         kept = load_file(file)
-        images, labels = kept["images"], kept.get("labels", final.labels)
+        images, labels = kept["images"], kept.get("labels", last_labels)
     except (OSError, SafetensorError, KeyError) as error:
         raise FatalError(f"{file} is no state of a run: {type(error).__name__}: {error}. Delete it") from error
-    if images.shape != final.images.shape or labels.shape != final.labels.shape:
+    if images.shape != last_images.shape or labels.shape != last_labels.shape:
         raise FatalError(
-            f"{file} holds images {list(images.shape)}, the run's are {list(final.images.shape)}. Delete it"
+            f"{file} holds images {list(images.shape)}, the run's are {list(last_images.shape)}. Delete it"
         )
     return images.float(), labels
 
@@ -132,15 +131,3 @@ def _last_step(run: Path) -> int:
     if not last:
         raise FatalError(f"{file} tells of no step, so the final images have no place in the history of {run}")
     return last
-
-
-def _read(file: Path) -> dict[str, object]:
-    try:
-        return dict(json.loads(file.read_text()))
-    except (OSError, ValueError) as error:
-        raise FatalError(f"{file} cannot be read: {error}") from error
-
-
-def spread_over(count: int, most: int) -> Tensor:
-    """At most `most` of the indices 0..count-1, evenly spread."""
-    return torch.arange(min(count, most)) * count // min(count, most)

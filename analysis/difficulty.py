@@ -109,20 +109,19 @@ def _real(
 
 def facts(found: Found) -> dict[str, Any]:
     """The numbers as JSON: of one source its own; of several those of the first, and all of them in `sources`."""
-    every = [{"name": m.source.name} | _numbers(m, found.courses.get(n)) for n, m in enumerate(found.measured)]
+    every = _every(found)
     first = {name: value for name, value in every[0].items() if name != "name"}
     return first if len(every) == 1 else first | {"sources": every}
 
 
 def write(found: Found, out: Path) -> list[Path]:
     """Write tables, tensors and figures into the folder `out`, and return their paths."""
-    every = [{"name": m.source.name} | _numbers(m, found.courses.get(n)) for n, m in enumerate(found.measured)]
     drawn = [pictures.distribution([(m.source.label, m.gradn, m.networks) for m in found.measured])]
     drawn += pictures.courses(_lines(found)) if found.courses else []
     if shown := next((m for m in found.measured if found.data and m.source.index is not None), None):
         drawn.append(_extremes(shown, found))
     written = [out / "difficulty.json", out / "difficulty.csv", out / "difficulty.safetensors"]
-    write_text(written[0], json.dumps({"sources": every}, indent=1) + "\n")
+    write_text(written[0], json.dumps({"sources": _every(found)}, indent=1) + "\n")
     write_text(written[1], _csv(_rows(found)))
     with replacing(written[2]) as partial:
         save_file(dict(_tensors(found)), partial, {"networks": json.dumps([m.networks for m in found.measured])})
@@ -138,6 +137,11 @@ def _extremes(measured: Measured, found: Found) -> Drawn:
         raise ValueError(f"{source.name} is not of real images")
     images = found.data.train.images[source.index]
     return pictures.extremes(images, source.hard(), measured.gradn, source.view.classes, measured.networks)
+
+
+def _every(found: Found) -> list[dict[str, Any]]:
+    """The numbers of each source under its name."""
+    return [{"name": m.source.name} | _numbers(m, found.courses.get(n)) for n, m in enumerate(found.measured)]
 
 
 def _numbers(measured: Measured, states: Sequence[State] | None) -> dict[str, Any]:
@@ -171,10 +175,10 @@ def _courses(every: Sequence[Source], panel: Panel, watch: Watch) -> dict[int, l
 
 
 def _course(source: Source, panelists: Judges) -> list[State]:
-    chosen = course.spread_over(len(source.images), course.MOST)
+    chosen = sources.evenly(len(source.images), course.MOST)
     return [
         State(step, spread(by_network(images[chosen], labels[chosen], panelists.networks).mean(0)))
-        for step, images, labels in course.states(source.folder or Path(), sources.whole(source))
+        for step, images, labels in course.states(source.folder or Path(), source.images, source.labels)
     ]
 
 

@@ -16,6 +16,7 @@ from torch.func import functional_call, grad, vmap
 from torch.nn import functional as F
 
 from runner.errors import FatalError
+from runner.evaluate import targets_of
 
 _GRADIENTS = 2**28
 """Bytes that the gradients of one chunk take at most, by default."""
@@ -49,7 +50,7 @@ def sample_norms(network: nn.Module, images: Tensor, labels: Tensor, chunk: int 
     if any(isinstance(layer, nn.modules.batchnorm._BatchNorm) and layer.training for layer in network.modules()):
         raise FatalError("batch norm in training mode mixes the samples, so none has a gradient of its own: use eval()")
     parameters = {name: value.detach() for name, value in network.named_parameters()}
-    targets = labels.softmax(1) if labels.is_floating_point() else labels
+    targets = targets_of(labels)
 
     def loss(theta: dict[str, Tensor], image: Tensor, target: Tensor) -> Tensor:
         return F.cross_entropy(functional_call(network, theta, (image[None],)), target[None])
@@ -63,17 +64,11 @@ def sample_norms(network: nn.Module, images: Tensor, labels: Tensor, chunk: int 
     return norms
 
 
-def gradn(images: Tensor, labels: Tensor, networks: Sequence[nn.Module], chunk: int = 0) -> Tensor:
-    """GraDN of each sample, [N]: `sample_norms` averaged over `networks`."""
-    return torch.stack([sample_norms(network, images, labels, chunk) for network in networks]).mean(0)
-
-
 def together(network: nn.Module, images: Tensor, labels: Tensor) -> float:
     """The norm of the gradient of the mean loss over all these samples, which is what the SDC term penalises."""
     device = next(network.parameters()).device
-    shown, told = images.to(device), labels.to(device)
-    targets = told.softmax(1) if told.is_floating_point() else told
-    parts = torch.autograd.grad(F.cross_entropy(network(shown), targets), list(network.parameters()))
+    loss = F.cross_entropy(network(images.to(device)), targets_of(labels.to(device)))
+    parts = torch.autograd.grad(loss, list(network.parameters()))
     return float(torch.stack([part.square().sum() for part in parts]).sum().sqrt())
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -15,8 +14,8 @@ from torch import Tensor
 from analysis.judges import Matched
 from runner import distilled
 from runner.data.sets import Dataset, by_class
-from runner.distilled import DistilledSet
 from runner.errors import FatalError
+from runner.files import read_json
 from runner.view import View, normalised, resized
 
 _LATER = ("networks", "epochs", "snapshot_every", "history")
@@ -85,7 +84,7 @@ def real(data: Dataset, most: int, beside: Source | None, model: str | None) -> 
             f"{beside.name} has {len(view.classes)} classes and {data.name} has {len(data.classes)}: "
             "name the data it was made of (--dataset NAME or --data PATH)"
         )
-    chosen = torch.cat([_spread(of_class, most) for of_class in by_class(data)]).sort().values
+    chosen = torch.cat([of_class[evenly(len(of_class), most)] for of_class in by_class(data)]).sort().values
     return Source(
         name=data.name,
         label=f"real images of {data.name}",
@@ -150,13 +149,15 @@ def _place(source: Source) -> tuple[object, ...]:
 
 def _complete(folder: Path) -> bool:
     file = folder / "result.json"
-    return file.is_file() and (folder / "distilled.safetensors").is_file() and _json(file).get("state") == "complete"
+    return (
+        file.is_file() and (folder / "distilled.safetensors").is_file() and read_json(file).get("state") == "complete"
+    )
 
 
 def _source(path: Path) -> Source:
     found = distilled.load(path)
     folder = path if path.is_dir() else path.parent
-    facts = _json(folder / "cell.json") if (folder / "cell.json").is_file() else {}
+    facts = read_json(folder / "cell.json") if (folder / "cell.json").is_file() else {}
     name = path.name if path.is_dir() else path.stem if path.stem != "distilled" or not facts else folder.name
     return Source(
         name=name,
@@ -168,13 +169,6 @@ def _source(path: Path) -> Source:
         folder=folder if facts else None,
         cell=_cell(facts, folder) if "method" in facts else None,
     )
-
-
-def whole(source: Source) -> DistilledSet:
-    """The set of a source that is one."""
-    if source.folder is None:
-        raise ValueError(f"{source.name} lies in no run folder")
-    return distilled.load(source.folder)
 
 
 def _cell(facts: Mapping[str, Any], folder: Path) -> Cell:
@@ -231,14 +225,7 @@ def _own_view(data: Dataset) -> View:
     return View(data.name, data.classes, channels, size, tuple(mean), tuple(std))
 
 
-def _spread(indices: Tensor, most: int) -> Tensor:
-    """At most `most` of the indices, evenly spread; 0: all."""
-    count = min(len(indices), most) if most else len(indices)
-    return indices[torch.arange(count) * len(indices) // max(count, 1)]
-
-
-def _json(file: Path) -> dict[str, Any]:
-    try:
-        return dict(json.loads(file.read_text()))
-    except (OSError, ValueError) as error:
-        raise FatalError(f"{file} cannot be read: {error}") from error
+def evenly(count: int, most: int) -> Tensor:
+    """At most `most` (0: all) of the places 0..count-1, evenly spread, int64 [n]."""
+    kept = min(count, most) if most else count
+    return torch.arange(kept) * count // max(kept, 1)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import multiprocessing
-import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass, replace
@@ -15,6 +14,7 @@ import numpy as np
 from analysis.margins import Keep, Pruning, Vector
 from analysis.perceptron import Simulated, Size, simulate
 from analysis.theory import Solution, curve
+from runner.cores import cores
 from runner.errors import FatalError
 from runner.watch import Watch
 
@@ -211,12 +211,12 @@ def _all(jobs: Sequence[Callable[[], _Made]], workers: int, watch: Watch) -> lis
 
 def _in_any_order(jobs: Sequence[Callable[[], _Made]], workers: int) -> Iterator[tuple[int, _Made]]:
     """The number of each job and what it returns, as they end."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    if (workers or cores) == 1:
+    most = workers or cores()
+    if most == 1:
         yield from ((number, job()) for number, job in enumerate(jobs))
         return
     # Spawned, not forked: the parent has threads, which draw its progress.
-    pool = ProcessPoolExecutor(workers or cores, multiprocessing.get_context("spawn"))
+    pool = ProcessPoolExecutor(most, multiprocessing.get_context("spawn"))
     try:
         numbers = {pool.submit(job): number for number, job in enumerate(jobs)}
         for done in as_completed(numbers):

@@ -112,7 +112,7 @@ def train(
     augment: Augment,
 ) -> None:
     """Train `network` in place; `order` holds, for each epoch, the indices [B] of its batches."""
-    targets = _targets(labels)
+    targets = targets_of(labels)
     network.train()
     parameters = list(network.parameters())
     descent = Descent(parameters, protocol.lr, protocol)
@@ -179,7 +179,7 @@ def _trained(
         network = cpu.quick_pools(networks[0]) if images.device.type == "cpu" else networks[0]
         train(network, images, labels, protocol, orders[0], make(protocol.augment, generators[0]))
         return
-    targets = _targets(labels)
+    targets = targets_of(labels)
     members = [
         stacked.Member(network, images, targets, protocol.lr, order)
         for network, order in zip(networks, orders, strict=True)
@@ -187,7 +187,8 @@ def _trained(
     stacked.train(members, protocol, side_by_side(protocol.augment, generators))
 
 
-def _targets(labels: Tensor) -> Tensor:
+def targets_of(labels: Tensor) -> Tensor:
+    """What the loss compares with: labels int64 [N] as they are, of logits [N,K] their softmax."""
     return labels.softmax(1) if labels.is_floating_point() else labels
 
 

@@ -35,6 +35,7 @@ from runner.bench.cells import Group, Task
 from runner.bench.losses import Losses
 from runner.bench.slurm import Profile
 from runner.bench.work import More
+from runner.cores import cores
 from runner.errors import FatalError
 
 Told = Callable[[Task, str], None]
@@ -62,12 +63,12 @@ class Slots:
         """Workers at a time."""
         if self.profile:
             return self.profile.jobs * self.profile.slots
-        return self.gpus * self.per_gpu if self.gpus else self.workers or max(1, _cores())
+        return self.gpus * self.per_gpu if self.gpus else self.workers or max(1, cores())
 
     @property
     def threads(self) -> int:
         """Threads of each."""
-        return self.profile.threads_each if self.profile else max(1, _cores() // self.count)
+        return self.profile.threads_each if self.profile else max(1, cores() // self.count)
 
 
 def here(per_gpu: int, workers: int) -> Slots:
@@ -264,7 +265,3 @@ def _environment(threads: int, per_gpu: int) -> str:
     }
     told |= {tasks.PER_GPU: str(per_gpu)} if per_gpu else {}
     return "; ".join(f"export {name}={shlex.quote(value)}" for name, value in told.items())
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import multiprocessing
-import os
 import statistics
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -16,6 +15,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
 from runner import draw
+from runner.cores import cores
 from runner.draw import FLOOR, HATCHES, PLAIN, PUBLISHED, SDC, STAGES, Drawn
 from runner.report import curves, tables
 from runner.report.compare import Comparison, Row, Side
@@ -58,13 +58,13 @@ def figures(compared: Comparison, choices: Sequence[Choice], on_drawn: Callable[
 
 def _all_drawn(jobs: Sequence[tuple[str, Place]], choices: Sequence[Choice]) -> Iterator[Drawn | str]:
     """The figures in order; many are shared between processes, since drawing takes longer than all else."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    most = cores()
     one = functools.partial(_drawn, choices)
-    if len(jobs) < MANY or cores == 1:
+    if len(jobs) < MANY or most == 1:
         yield from map(one, jobs)
         return
     # Spawned, not forked: the parent has threads, which draw its progress.
-    with ProcessPoolExecutor(min(cores, 8), multiprocessing.get_context("spawn")) as pool:
+    with ProcessPoolExecutor(min(most, 8), multiprocessing.get_context("spawn")) as pool:
         yield from pool.map(one, jobs)
 
 

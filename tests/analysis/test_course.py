@@ -106,7 +106,7 @@ def test_of_a_large_set_some_are_measured_evenly_spread(tmp_path: Path) -> None:
     networks = judges.fresh("ConvNetW32", 3, CLASSES, 16, 2, judges.SEED)
     final = distilled.load(run)
     assert found is not None
-    expected = gradn.gradn(final.images[[0, 2, 4]], final.labels[[0, 2, 4]], networks).mean()
+    expected = gradn.by_network(final.images[[0, 2, 4]], final.labels[[0, 2, 4]], networks).mean()
     assert (found.images, found.networks) == (3, "2 freshly initialised ConvNetW32")
     assert found.mean == pytest.approx([float(expected)])
 

@@ -95,7 +95,7 @@ def test_gradn_is_the_mean_over_networks_that_differ_and_repeat() -> None:
     images, labels = samples(4)
     networks = judges.fresh("ConvNetW32", 3, CLASSES, 16, count=3, seed=7)
     each = [gradn.sample_norms(network, images, labels) for network in networks]
-    torch.testing.assert_close(gradn.gradn(images, labels, networks), (each[0] + each[1] + each[2]) / 3)
+    torch.testing.assert_close(gradn.by_network(images, labels, networks).mean(0), (each[0] + each[1] + each[2]) / 3)
     assert not torch.allclose(each[0], each[1])
     again = judges.fresh("ConvNetW32", 3, CLASSES, 16, count=2, seed=7)
     assert all(_weights(one).equal(_weights(two)) for one, two in zip(networks, again, strict=False))
