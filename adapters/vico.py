@@ -24,7 +24,7 @@ MAIN = Patch(
 MAIN_DM = Patch(
     script="main_DM.py",
     file="vico-main_DM.patch",
-    sha256="84d1221f2c2f8f970d05607f3074b48c65f927c6bd28d003c599dc72f02819e0",
+    sha256="90a168990cd76a74c992a77c8b9a2f3bd05b107f36e86b856b10397506d6f8c2",
     before="6e0439acea824714fc514496d27ded6dffa71df2",
     after="a834dc22dfc1276aa1da612a795258fed7a70719",
 )

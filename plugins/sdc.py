@@ -5,8 +5,8 @@ With S the synthetic images and their labels, theta the network's parameters, t 
     L(S) = L_match(S) + lambda(t) * D(S),    D(S) = || grad_theta loss(S; theta) ||_2   over all parameters, flattened
 
 Method: arXiv 2408.12483, whose abstract measures sample difficulty by the gradient norm. The abstract gives no formula;
-the form above, the schedules and the way the term is averaged (a class at a time where the method matches classes, the
-mean over the inner steps where it matches trajectories) are this project's reading of it.
+the form above, the schedules, the interval and the way the term is averaged (a class at a time where the method
+matches classes, the mean over the inner steps where it matches trajectories) are this project's reading of it.
 
 A patched script imports this file, or carries a copy of it: it needs torch alone. At weight 0 nothing is computed and
 every function returns the very object it was given, so that the script's bits are the original's.
@@ -31,13 +31,16 @@ SCHEDULES: dict[str, Callable[[float], float]] = {
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    """Give a script `--sdc_lambda` (the weight, 0 by default: the term is off) and `--sdc_schedule`."""
+    """Give a script `--sdc_lambda` (the weight, 0 by default: the term is off), `--sdc_schedule` and `--sdc_every`."""
     parser.add_argument("--sdc_lambda", type=weight, default=0.0, help="weight of the SDC term; 0 turns it off")
     parser.add_argument(
         "--sdc_schedule",
         choices=sorted(SCHEDULES),
         default="constant",
         help="ramp of the weight over the run",
+    )
+    parser.add_argument(
+        "--sdc_every", type=interval, default=1, help="K: the term only at every K-th step, with K times the weight"
     )
 
 
@@ -52,10 +55,27 @@ def weight(text: str | float) -> float:
     return value
 
 
+def interval(text: str | int) -> int:
+    """Read an interval: a whole number of steps, 1 or more. Anything else is an error that says so."""
+    try:
+        value = int(text)
+    except ValueError:
+        value = 0
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"the SDC interval must be a whole number >= 1, got {text!r}")
+    return value
+
+
 def weight_at(options: argparse.Namespace, step: int, last_step: int) -> float:
-    """lambda(t): the weight at `step` of 0..`last_step` under the script's `--sdc_lambda` and `--sdc_schedule`."""
+    """lambda(t): the weight at `step` of 0..`last_step` under the script's `--sdc_lambda`, schedule and interval K.
+
+    Steps that K does not divide have weight 0, the others K times the weight: on the average over the steps, the same.
+    """
+    every = interval(options.sdc_every)
+    if step % every:
+        return 0.0
     progress = min(max(step / last_step, 0.0), 1.0) if last_step > 0 else 1.0
-    return weight(options.sdc_lambda) * SCHEDULES[options.sdc_schedule](progress)
+    return every * weight(options.sdc_lambda) * SCHEDULES[options.sdc_schedule](progress)
 
 
 def gradient_norm(gradient: Tensor | Iterable[Tensor]) -> Tensor:
@@ -80,6 +100,18 @@ def class_gradient(net: nn.Module, images: Tensor, label: int) -> tuple[Tensor, 
     labels = torch.full((images.shape[0],), label, dtype=torch.long, device=images.device)
     loss = nn.functional.cross_entropy(logits, labels)
     return torch.autograd.grad(loss, list(leaves.values()), create_graph=True)
+
+
+def class_norm(net: nn.Module, images: Tensor, label: int) -> Tensor:
+    """D of one class's images [n, C, H, W] for a frozen `net`: a scalar with D's gradient in the images, and no other.
+
+    The gradient is taken here and now, for the images alone: a backward pass through D's own graph would take one for
+    every parameter, too, and the graphs of all classes would be held until then.
+    """
+    own = images.detach().requires_grad_()
+    norm = gradient_norm(class_gradient(net, own, label))
+    (slope,) = torch.autograd.grad(norm, own)
+    return norm.detach() + (slope * (images - own.detach())).sum()  # the sum is 0, its derivative the slope
 
 
 def corrected(
@@ -110,7 +142,7 @@ def corrected_frozen(
 ) -> Tensor:
     """`loss` + lambda(t) * D of one class's images [n, C, H, W], for a method whose network is frozen (DM)."""
     factor = weight_at(options, step, last_step)
-    return loss + factor * gradient_norm(class_gradient(net, images, label)) if factor else loss
+    return loss + factor * class_norm(net, images, label) if factor else loss
 
 
 def corrected_direction(

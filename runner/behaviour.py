@@ -91,7 +91,7 @@ def claims(planned: Plan, tree: Tree, scratch: Path, watch: Watch) -> tuple[Clai
     """
     adapter, work = planned.adapter, scratch / planned.adapter.method
     untouched = work / "tree"
-    _copy(tree, adapter, untouched)
+    copy_untouched(tree, adapter, untouched)
     try:
         trained = experts.ready(planned, watch, root=scratch / "experts")
     except FatalError as error:
@@ -157,7 +157,7 @@ def _options(original: _Outcome, without: _Outcome) -> Claim:
     if gone:
         return Claim(NAMES[2], "fails", f"gone, or not what they were: {' '.join(gone)}")
     seen = f"the {len(original.options)} of the untouched script and {' '.join(more) or 'none more'}"
-    return Claim(NAMES[2], "holds" if more == sorted(OURS) else "fails", seen)
+    return Claim(NAMES[2], "holds" if more == list(OURS) else "fails", seen)
 
 
 def _names(facts: Iterable[dict[str, Any]]) -> list[str]:
@@ -172,7 +172,7 @@ def _term(weight: float) -> tuple[str, ...]:
     return "--sdc_lambda", repr(weight), "--sdc_schedule", "constant"
 
 
-def _copy(tree: Tree, adapter: Adapter, target: Path) -> None:
+def copy_untouched(tree: Tree, adapter: Adapter, target: Path) -> None:
     """The files of a tree that the upstream's pin is read by, its script as it was."""
     for file in sorted(tree.path.rglob("*")):
         name = file.relative_to(tree.path)

@@ -11,7 +11,7 @@ from safetensors.torch import save_file
 
 from adapters.base import Adapter, Slot
 from adapters.registry import ADAPTERS
-from runner import patching
+from runner import patching, schedule
 from runner.cell import Cell
 from runner.data import sets
 from runner.data.sets import Dataset
@@ -103,7 +103,7 @@ def _behind(done: Done) -> dict[str, Any]:
 
 
 def _term(cell: Cell) -> tuple[str, ...]:
-    return "--sdc_lambda", repr(cell.weight), "--sdc_schedule", cell.schedule
+    return "--sdc_lambda", repr(cell.weight), *schedule.options(cell.schedule)
 
 
 def _first_images(plan: Plan, work: Path) -> Path | None:

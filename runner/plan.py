@@ -10,18 +10,16 @@ from pathlib import Path
 
 from adapters import base
 from adapters.base import Adapter, Slot
-from runner import patching
+from runner import patching, schedule
 from runner.cell import Cell
 from runner.data import folders, sets
 from runner.data.reading import Read, reader, stem
 from runner.data.sets import Dataset
-from runner.errors import FatalError, unknown
+from runner.errors import FatalError
 from runner.methods import find
 from runner.protocol import Protocol, from_dict
 from runner.settings import Settings, resolve
 from runner.watch import Watch
-
-SCHEDULES = ("constant", "linear", "log")
 
 
 @dataclass(frozen=True)
@@ -194,8 +192,7 @@ def _experts(adapter: Adapter, job: base.Job, data_sha256: str) -> str:
 def _check_numbers(request: Request) -> None:
     if not (math.isfinite(request.weight) and request.weight >= 0):
         raise FatalError(f"--weight {request.weight}: the weight is a finite number, 0 (no SDC) or more")
-    if request.schedule not in SCHEDULES:
-        raise unknown("schedule", request.schedule, list(SCHEDULES))
+    schedule.options(request.schedule)
     if request.ipc < 1:
         raise FatalError(f"--ipc {request.ipc}: at least one image a class")
     if request.seed < 0:

@@ -11,7 +11,7 @@ from typing import Any, Literal
 from adapters.base import Adapter
 from runner.additive import MOST
 
-OURS = ("--sdc_lambda", "--sdc_schedule")
+OURS = ("--sdc_every", "--sdc_lambda", "--sdc_schedule")
 """The options that a patch gives to a script."""
 
 

@@ -26,7 +26,10 @@ def run(
     data: Data = None,
     ipc: Annotated[int, typer.Option(help="Images per class.")] = 1,
     seed: Annotated[int, typer.Option(help="The same seed gives the same bits.")] = 0,
-    schedule: Annotated[str, typer.Option(help="constant, linear or log ramp of the weight.")] = "constant",
+    schedule: Annotated[
+        str,
+        typer.Option(help="constant, linear or log ramp of the weight; constant/5: only every 5th step, 5 times over."),
+    ] = "constant",
     recipe: Recipe = "quick",
     model: Model = None,
     changes: Changes = None,

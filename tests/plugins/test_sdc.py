@@ -30,8 +30,8 @@ def _double() -> Iterator[None]:
     torch.set_default_dtype(torch.float32)
 
 
-def options(weight: float, schedule: str = "constant") -> argparse.Namespace:
-    return argparse.Namespace(sdc_lambda=weight, sdc_schedule=schedule)
+def options(weight: float, schedule: str = "constant", every: int = 1) -> argparse.Namespace:
+    return argparse.Namespace(sdc_lambda=weight, sdc_schedule=schedule, sdc_every=every)
 
 
 def tiny() -> nn.Sequential:
@@ -76,11 +76,14 @@ class Silent(nn.Module):
         raise AssertionError("the network was called")
 
 
-@pytest.mark.parametrize(("weight", "schedule", "step"), [(0.0, "constant", 5), (0.7, "linear", 0), (0.7, "log", 0)])
+@pytest.mark.parametrize(
+    ("weight", "schedule", "every", "step"),
+    [(0.0, "constant", 1, 5), (0.7, "linear", 1, 0), (0.7, "log", 1, 0), (0.7, "constant", 3, 5)],
+)
 def test_where_the_weight_is_zero_the_very_loss_comes_back_and_nothing_is_computed(
-    weight: float, schedule: str, step: int
+    weight: float, schedule: str, every: int, step: int
 ) -> None:
-    given_options, loss = options(weight, schedule), torch.tensor(1.5, requires_grad=True)
+    given_options, loss = options(weight, schedule, every), torch.tensor(1.5, requires_grad=True)
 
     assert sdc.corrected(loss, Untouchable(), given_options, step, 9) is loss
     assert sdc.corrected_frozen(loss, Silent(), pictures(), 1, given_options, step, 9) is loss
@@ -139,6 +142,24 @@ def test_a_frozen_networks_term_adds_lambda_times_the_norm_and_its_image_gradien
     assert total.item() == pytest.approx(loss.item() + 0.3 * norm_by_hand(net, images.detach()), rel=1e-10)
     expected = 2 * images.detach() + 0.3 * differences(lambda at: norm_by_hand(net, at), images.detach())
     torch.testing.assert_close(gradient, expected, rtol=1e-6, atol=1e-8)
+
+
+def test_a_frozen_networks_term_leaves_no_gradient_but_the_images_and_holds_no_graph_of_the_network() -> None:
+    net, images = tiny(), pictures().requires_grad_()
+    for parameter in net.parameters():
+        parameter.requires_grad_(False)
+
+    term = sdc.class_norm(net, images, 1)
+    straight = sdc.gradient_norm(sdc.class_gradient(net, images, 1))
+
+    assert term.item() == straight.item()
+    assert torch.autograd.grad(term, images)[0].equal(torch.autograd.grad(straight, images)[0])
+    kinds, waiting = set(), [term.grad_fn]
+    while waiting:
+        if node := waiting.pop():
+            kinds.add(type(node).__name__)
+            waiting += [following for following, _ in node.next_functions]
+    assert kinds == {"AddBackward0", "SumBackward0", "MulBackward0", "SubBackward0", "AccumulateGrad"}
 
 
 def test_a_gradient_at_hand_gives_the_same_term_without_another_pass() -> None:
@@ -203,13 +224,21 @@ def test_the_weight_at_a_step(schedule: str, step: int, last: int, expected: flo
     assert sdc.weight_at(options(2.0, schedule), step, last) == pytest.approx(expected)
 
 
-def test_a_script_gets_two_options_and_without_them_the_term_is_off() -> None:
+@given(st.sampled_from(sorted(sdc.SCHEDULES)), st.integers(1, 9), st.integers(0, 40))
+def test_at_an_interval_of_k_the_term_has_k_times_its_weight_at_every_kth_step_and_none_between(
+    schedule: str, every: int, step: int
+) -> None:
+    expected = 0.0 if step % every else every * sdc.weight_at(options(2.0, schedule), step, 40)
+    assert sdc.weight_at(options(2.0, schedule, every), step, 40) == pytest.approx(expected)
+
+
+def test_a_script_gets_three_options_and_without_them_the_term_is_off() -> None:
     parser = argparse.ArgumentParser()
     sdc.add_options(parser)
 
-    assert vars(parser.parse_args([])) == {"sdc_lambda": 0.0, "sdc_schedule": "constant"}
-    asked = parser.parse_args(["--sdc_lambda", "1e-3", "--sdc_schedule", "log"])
-    assert vars(asked) == {"sdc_lambda": 0.001, "sdc_schedule": "log"}
+    assert vars(parser.parse_args([])) == {"sdc_lambda": 0.0, "sdc_schedule": "constant", "sdc_every": 1}
+    asked = parser.parse_args(["--sdc_lambda", "1e-3", "--sdc_schedule", "log", "--sdc_every", "4"])
+    assert vars(asked) == {"sdc_lambda": 0.001, "sdc_schedule": "log", "sdc_every": 4}
 
 
 @pytest.mark.parametrize("text", ["-0.1", "nan", "inf", "-inf", "much"])
@@ -221,6 +250,17 @@ def test_a_weight_that_is_none_is_refused_by_name(text: str, capsys: pytest.Capt
         parser.parse_args([f"--sdc_lambda={text}"])
     assert end.value.code == 2
     assert f"the SDC weight must be a finite number >= 0, got '{text}'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("text", ["0", "-2", "1.5", "often"])
+def test_an_interval_that_is_none_is_refused_by_name(text: str, capsys: pytest.CaptureFixture[str]) -> None:
+    parser = argparse.ArgumentParser()
+    sdc.add_options(parser)
+
+    with pytest.raises(SystemExit) as end:
+        parser.parse_args([f"--sdc_every={text}"])
+    assert end.value.code == 2
+    assert f"the SDC interval must be a whole number >= 1, got '{text}'" in capsys.readouterr().err
 
 
 def test_a_copy_of_the_file_beside_a_script_needs_torch_alone(tmp_path: Path) -> None:

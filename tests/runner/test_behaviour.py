@@ -47,7 +47,7 @@ def test_every_claim_holds_for_a_sound_patch_and_the_report_says_so(verified: Ve
     assert found == {"weight 0": "holds", "weight 0.1": "holds", "options": "holds"}
     details = {claim["name"]: claim["detail"] for claim in claims(outcome)}
     assert details["weight 0"].startswith("images 10x3x32x32 after 3 steps")
-    assert details["options"] == "the 7 of the untouched script and --sdc_lambda --sdc_schedule"
+    assert details["options"] == "the 7 of the untouched script and --sdc_every --sdc_lambda --sdc_schedule"
     proof = outcome.json["methods"][0]
     assert (proof["added"], proof["removed"], proof["total"]) == (3, 0, fake.SCRIPT.count("\n") + 3)
     assert proof["share"] == pytest.approx(3 / proof["total"], abs=1e-6)
@@ -90,7 +90,7 @@ def test_a_patch_that_does_not_keep_a_claim_fails_it(
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ("sdc.add_options(parser); parser.add_argument('--more')", "--more --sdc_lambda --sdc_schedule"),
+        ("sdc.add_options(parser); parser.add_argument('--more')", "--more --sdc_every --sdc_lambda --sdc_schedule"),
         ("sdc.add_options(parser); parser.set_defaults(ipc=3)", "gone, or not what they were: --ipc"),
     ],
 )

@@ -210,11 +210,13 @@ def test_a_method_may_have_its_own_weights_models_and_settings(
 
 
 def test_schedules_share_the_base(bench: Bench) -> None:
-    outcome = bench('schedules = ["constant", "linear"]\n' + SPEC.replace("seeds = [0, 1]", "seeds = [0]"), "--dry-run")
+    outcome = bench(
+        'schedules = ["constant", "linear/3"]\n' + SPEC.replace("seeds = [0, 1]", "seeds = [0]"), "--dry-run"
+    )
     assert [cell["name"] for cell in outcome.json["cells"]] == [
         "fake digits ipc 1 weight 0 seed 0",
         "fake digits ipc 1 weight 0.5 seed 0",
-        "fake digits ipc 1 weight 0.5 seed 0 linear",
+        "fake digits ipc 1 weight 0.5 seed 0 linear/3",
     ]
 
 

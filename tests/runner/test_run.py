@@ -97,10 +97,20 @@ def test_the_folders_files_say_what_was_distilled(distil: Run) -> None:
     log = (folder / "log.txt").read_text().splitlines()
     steps = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     assert log[0].startswith("$ distil.py ")
-    assert "--sdc_lambda 0.5 --sdc_schedule constant" in log[0]
+    assert "--sdc_lambda 0.5 --sdc_schedule constant --sdc_every 1" in log[0]
     assert "training begins" in log
     assert [line["step"] for line in steps if line["kind"] == "step"] == [1, 2, 3, 4]
     assert all(np.isfinite(line["loss"]) for line in steps if line["kind"] == "step")
+
+
+def test_at_an_interval_the_first_step_has_the_term_that_many_times_over(distil: Run) -> None:
+    every_third = distil("--schedule", "constant/3", "--set", "steps=1", weight=0.5)
+    three_times = distil("--set", "steps=1", weight=1.5)
+    assert Path(every_third.json["run"]) != Path(three_times.json["run"])
+    found, expected = (
+        load_file(Path(each.json["run"]) / "distilled.safetensors") for each in (every_third, three_times)
+    )
+    assert found["images"].equal(expected["images"])
 
 
 def test_the_scores_are_those_of_the_networks(distil: Run) -> None:
@@ -286,6 +296,8 @@ def test_a_file_that_is_no_distilled_set_is_refused(
         (("run", "fake", "--weight", "0", "--ipc", "0"), "--ipc 0: at least one image a class"),
         (("run", "fake", "--weight", "0", "--seed", "-1"), "--seed -1: 0 or more"),
         (("run", "fake", "--weight", "0", "--schedule", "cosine"), "unknown schedule 'cosine'. Known: constant, "),
+        (("run", "fake", "--weight", "0", "--schedule", "linear/0"), "a whole number of 2 or more, as in linear/5"),
+        (("run", "fake", "--weight", "0", "--schedule", "log/"), "a whole number of 2 or more, as in log/5"),
         (("run", "fake", "--weight=-0.1"), "--weight -0.1: the weight is a finite number, 0 (no SDC) or more"),
         (("run", "fake", "--weight", "nan"), "--weight nan"),
         (("run", "fake", "--weight", "inf"), "--weight inf"),

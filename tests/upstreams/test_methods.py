@@ -114,7 +114,7 @@ def test_a_patched_script_runs_by_hand_without_the_runner(
         words = [sys.executable, script, *own, *usual, *brief, *options]
         return subprocess.run([str(w) for w in words], cwd=tree, check=False, capture_output=True, text=True)
 
-    for options in ((), ("--sdc_lambda", 0.1, "--sdc_schedule", "log")):
+    for options in ((), ("--sdc_lambda", 0.1, "--sdc_schedule", "log", "--sdc_every", 2)):
         done = by_hand(*options)
         assert done.returncode == 0, done.stderr
         assert list((tmp_path / "result").glob("*.pt")), done.stdout
