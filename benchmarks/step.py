@@ -26,7 +26,7 @@ import torch
 from torch.optim.optimizer import Optimizer, register_optimizer_step_post_hook
 
 from adapters.registry import ADAPTERS
-from runner import behaviour, experts, jobs, patching, paths
+from runner import behaviour, experts, jobs, patching, process
 from runner.launcher import __main__ as launcher
 from runner.launcher.job import Job
 from runner.launcher.tap import synthetic
@@ -116,8 +116,7 @@ def _measured(job: Job, work: Path, steps: int) -> tuple[float, float]:
     """Seconds a step, and the peak memory in MiB, of a process of its own."""
     replace(job, parent=os.getpid()).write(work / "job.json")
     marks = work / "marks.json"
-    environment = os.environ | {"PYTHONPATH": str(paths.ROOT), "PYTHONDONTWRITEBYTECODE": "1"}
-    environment |= {"OMP_NUM_THREADS": "1"} if job.device == "cpu" else {}
+    environment = process.environment(job) | ({"OMP_NUM_THREADS": "1"} if job.device == "cpu" else {})
     command = [sys.executable, "-P", "-c", CHILD, str(work / "job.json"), str(marks), str(steps + WARM)]
     done = subprocess.run(command, cwd=work, env=environment, capture_output=True, text=True, check=False)
     if done.returncode or not marks.is_file():

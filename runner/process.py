@@ -54,7 +54,7 @@ def launch(job: Job, work: Path, log: Path, watch: Watch, advice: Mapping[str, s
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=output,
-            env=_environment(job),
+            env=environment(job),
             start_new_session=True,
         )
     try:
@@ -83,7 +83,8 @@ def _follow(lines: Iterator[dict[str, Any] | None], log: Path, watch: Watch) -> 
     return ended
 
 
-def _environment(job: Job) -> dict[str, str]:
+def environment(job: Job) -> dict[str, str]:
+    """What a script's process is told, beside all that this one is."""
     ours = {
         "PYTHONPATH": os.pathsep.join([str(paths.ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]),
         "PYTHONDONTWRITEBYTECODE": "1",  # nothing is written into an upstream's tree
