@@ -97,7 +97,7 @@ def child(way: str, work: Path) -> None:
 
 
 def _job(dataset: Dataset, work: Path) -> Job:
-    unused: dict[str, Any] = dict.fromkeys(("script", "output", "snapshot", "metrics"), "") | {"argv": ()}
+    unused: dict[str, Any] = dict.fromkeys(("script", "output", "snapshot", "metrics", "tree"), "") | {"argv": ()}
     view = str(work / "view.json")
     return Job(
         **unused,

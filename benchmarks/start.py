@@ -125,7 +125,7 @@ def _measured(method: str, zca: bool, data: Path, scratch: Path, rounds: int) ->
 def _make_experts(planned: Plan) -> None:
     """Put as many random networks as a plan's experts have states where a run finds its experts."""
     trained, job = planned.adapter.experts, planned.job
-    if trained is None:
+    if trained is None or experts.are_ready(experts.folder(planned)):
         return
     where, count = experts.folder(planned), int(job.experts["num_experts"])
     states = int(job.experts["train_epochs"]) + 1
