@@ -11,8 +11,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
-from kornia.geometry import transform as warp
-from scipy import ndimage
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -175,16 +173,22 @@ def _band(start: Tensor, side: int, ranges: Ranges) -> Tensor:
 
 
 def _flip(images: Tensor, drawn: Drawn, ranges: Ranges) -> Tensor:
+    from kornia.geometry import transform as warp  # half a second: what turns no images does not wait for it
+
     return torch.where(_broad(drawn, images)[0] < ranges.flip, warp.hflip(images), images)
 
 
 def _rotate(images: Tensor, drawn: Drawn, ranges: Ranges) -> Tensor:
+    from kornia.geometry import transform as warp
+
     degrees = (2 * drawn[0].to(images.dtype).flatten() - 1) * ranges.rotate
     rotated: Tensor = warp.rotate(images, degrees)
     return rotated
 
 
 def _scale(images: Tensor, drawn: Drawn, ranges: Ranges) -> Tensor:
+    from kornia.geometry import transform as warp
+
     least = 1 / ranges.scale
     # Uniform is the size of the region that fills the image, so the magnification is its inverse, each axis its own.
     region = torch.cat(drawn, 1).to(images.dtype) * (ranges.scale - least) + least
@@ -230,6 +234,8 @@ def _dc_noise(images: Tensor, _: Tensor, generator: torch.Generator, ranges: Ran
 
 def _dc_rotate(images: Tensor, background: Tensor, generator: torch.Generator, ranges: Ranges) -> Tensor:
     """Rotation by cubic splines, of detached values: no gradient flows back, as none does in the DC code."""
+    from scipy import ndimage
+
     fill = float(background.mean())
     degrees = _whole(images, -ranges.dc_rotate, ranges.dc_rotate, generator).flatten().tolist()
     # kornia has no spline of order 3, whose overshoot at the edges of a stroke shows in the statistics.

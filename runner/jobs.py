@@ -9,9 +9,10 @@ from typing import Any
 import torch
 from safetensors.torch import save_file
 
+from adapters import base
 from adapters.base import Adapter, Slot
 from adapters.registry import ADAPTERS
-from runner import patching, schedule
+from runner import patching, paths, schedule
 from runner.cell import Cell
 from runner.data import sets
 from runner.data.sets import Dataset
@@ -58,7 +59,7 @@ def distillation(plan: Plan, work: Path, folder: Path, done: Done = Done()) -> J
         tree=str(patching.clone_path(adapter)),
         loss=adapter.loss,
         average=float(job.options[adapter.average]) if adapter.average else 0.0,
-        whiten=bool(job.options.get("zca")),
+        **_whitening(job),
         test_per_class=SHOWN_TEST_IMAGES,
         loop=adapter.loop,
         start=str(_first_images(plan, work) or ""),
@@ -87,6 +88,7 @@ def training(plan: Plan, work: Path, done: Done) -> Job:
         snapshot_every=1,
         tree=str(clone),
         makes="networks",
+        **_whitening(plan.job),
         test_per_class=SHOWN_TEST_IMAGES,
         loop=experts.loop,
         **_behind(done),
@@ -96,6 +98,10 @@ def training(plan: Plan, work: Path, done: Done) -> Job:
 def owner(adapter: Adapter) -> Adapter | None:
     """The method whose clone holds the script that trains this method's experts, if it needs any."""
     return ADAPTERS[adapter.experts.method] if adapter.experts else None
+
+
+def _whitening(job: base.Job) -> dict[str, Any]:
+    return {"whiten": True, "whitened": str(paths.whitening())} if job.options.get("zca") else {}
 
 
 def _behind(done: Done) -> dict[str, Any]:

@@ -32,6 +32,11 @@ def judges() -> Path:
     return cache() / "judges"
 
 
+def whitening() -> Path:
+    """The folder of what scripts have computed to whiten images."""
+    return cache() / "whitening"
+
+
 def upstream() -> Path:
     """The folder of the clones: `$SDC_UPSTREAM`, else `upstream/` of a checkout, else in the cache."""
     if chosen := os.environ.get("SDC_UPSTREAM"):

@@ -36,7 +36,7 @@ def main() -> int:
     layout.install()
     data.install(job)
     if job.whiten:
-        whitening.install(job.whitening)
+        whitening.install(job.whitening, Path(job.whitened) if job.whitened else None)
     start.install(job)
     if job.options:
         options.install(Path(job.options))

@@ -55,6 +55,8 @@ class Job:
     """Decay of the moving average of the images that is the outcome; 0: the images are."""
     whiten: bool = False
     """Whether the script whitens the images (kornia's ZCA): the transform is written beside `view`."""
+    whitened: str = ""
+    """The folder where transforms and whitened images are kept for the processes to come; empty: none are."""
     test_per_class: int = 0
     """How many test images of each class the script is shown; 0 for all."""
     loop: str = ""

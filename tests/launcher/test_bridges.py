@@ -514,32 +514,3 @@ def test_a_script_that_always_seeds_with_the_same_number_follows_the_runs_seed_a
     assert first == again
     assert first["python"] != other["python"]
     assert first["numpy"] != other["numpy"]
-
-
-WHITENING = (
-    """\
-import kornia
-import torch
-from safetensors.torch import save_file
-from torchvision import datasets, transforms
-
-train = datasets.CIFAR10("nowhere", transform=transforms.Compose([transforms.ToTensor()]))
-shown = torch.stack([train[i][0] for i in range(len(train))])
-zca = kornia.enhance.ZCAWhitening(eps=0.1, compute_inv=True)
-zca.fit(shown)
-save_file({"before": shown, "after": zca(shown)}, "found.safetensors")
-"""
-    + ONE_STEP
-)
-
-
-def test_the_transform_that_a_script_whitens_with_is_kept(launch: Launch) -> None:
-    from safetensors.torch import load_file
-
-    child = launch("whitening", WHITENING, whiten=True)
-
-    assert child.code == 0, child.said
-    fitted = load_file(child.work / "view.zca.safetensors")
-    flat = child.tensors["before"].flatten(1)
-    assert ((flat - fitted["mean"]) @ fitted["matrix"]).allclose(child.tensors["after"].flatten(1), atol=1e-5)
-    assert fitted["mean"].allclose(flat.mean(0), atol=1e-6)
