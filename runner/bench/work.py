@@ -23,6 +23,7 @@ from runner.errors import FatalError
 from runner.files import write_text
 from runner.plan import Plan, Request, plan
 from runner.protocol import UNIFORM, Protocol, override
+from runner.scoring import Result, Subject, evaluate_sets
 from runner.view import normalised
 from runner.watch import Quiet
 
@@ -90,7 +91,7 @@ def _measure(measure: Measure, runs: Path) -> None:
     calibrate.measure(plan(measure.request, Quiet()), runs, Quiet())
 
 
-def _evaluated(planned: Plan, where: Path, model: str, more: More) -> run.Result:
+def _evaluated(planned: Plan, where: Path, model: str, more: More) -> Result:
     """The scores of another model, or by another protocol, on a run's set."""
     asked = evaluation.Request(
         path=where,
@@ -104,20 +105,20 @@ def _evaluated(planned: Plan, where: Path, model: str, more: More) -> run.Result
     return evaluation.evaluate_file(asked, Quiet())
 
 
-def _floor(planned: Plan, where: Path) -> run.Result:
+def _floor(planned: Plan, where: Path) -> Result:
     """The scores of random real images instead of a run's; where the method learned its rate, at the usual one."""
     found = distilled.load(where)
     own = found.protocol if found.lr is None else override(found.protocol, {"lr": UNIFORM.lr})
     return floor(found, planned.dataset, own, planned.settings.model, planned.cell.seed)
 
 
-def floor(found: DistilledSet, dataset: Dataset, protocol: Protocol, model: str, seed: int) -> run.Result:
+def floor(found: DistilledSet, dataset: Dataset, protocol: Protocol, model: str, seed: int) -> Result:
     """Scores of random real images, as many a class as the set has, shown as it was and trained on in its way."""
     ipc = len(found.images) // len(dataset.classes)
     images = normalised(dataset.train.images[drawn(dataset, ipc, f"floor/{seed}")], found.view)
     labels = distilled.hard_labels(len(dataset.classes), ipc)
     real = replace(found, images=images, labels=labels, protocol=protocol, lr=None)
-    return run.evaluate_set(real, dataset, [model], protocol, seed, Quiet())
+    return evaluate_sets([Subject(real, dataset, [model], protocol, seed)], Quiet())[0]
 
 
 def _plain(request: Request) -> dict[str, Any]:
