@@ -139,7 +139,7 @@ def _is_usual(transform: Any) -> bool:
 
 def _transformed(images: Tensor, transform: Any) -> Tensor:
     """ToTensor and Normalize of a whole set: the same divisions and subtractions, each done once."""
-    scaled = images.to(torch.get_default_dtype()).div(255)
+    scaled = images.to(torch.get_default_dtype()).div_(255)  # of a gigabyte, one copy is enough
     for normalize in transform.transforms[1:]:
         mean, std = (
             torch.as_tensor(values, dtype=scaled.dtype).view(-1, 1, 1) for values in (normalize.mean, normalize.std)
