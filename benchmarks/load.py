@@ -8,10 +8,8 @@ script's start to the first line that it prints about the loaded images; the scr
 from __future__ import annotations
 
 import argparse
-import hashlib
 import json
 import os
-import pickle
 import platform
 import runpy
 import statistics
@@ -25,6 +23,7 @@ from typing import Any
 import torch
 
 from adapters.registry import ADAPTERS
+from benchmarks.torchvision_files import as_torchvision_keeps_cifar10, trust
 from runner import patching, paths
 from runner.data import store
 from runner.data.sets import Dataset
@@ -48,7 +47,7 @@ def main() -> None:
     seconds: dict[str, list[float]] = {"own": [], "bridge": []}
     with tempfile.TemporaryDirectory() as name:
         work = Path(name)
-        _as_torchvision_keeps_cifar10(dataset, work)
+        as_torchvision_keeps_cifar10(dataset, work)
         _job(dataset, work).write(work / "job.json")
         for _ in range(asked.rounds):
             for way, measured in seconds.items():
@@ -90,7 +89,7 @@ def child(way: str, work: Path) -> None:
     if way == "bridge":
         data.install(Job.read(work / "job.json"))
     else:
-        _trust(work / "cifar-10-batches-py")
+        trust(work / "cifar-10-batches-py")
     sys.argv = [str(script), *OPTIONS, "--data_path", str(work), "--save_path", str(work / "result")]
     sys.path.insert(0, str(script.parent))
     print("begun")
@@ -110,30 +109,6 @@ def _job(dataset: Dataset, work: Path) -> Job:
         view=view,
         snapshot_every=1,
     )
-
-
-def _as_torchvision_keeps_cifar10(dataset: Dataset, folder: Path) -> None:
-    """Write the images as the pickled batches that torchvision reads."""
-    batches = folder / "cifar-10-batches-py"
-    batches.mkdir()
-    train, test = dataset.train, dataset.test
-    parts = {f"data_batch_{n + 1}": (train.images[n::5], train.labels[n::5]) for n in range(5)}
-    for name, (images, labels) in (parts | {"test_batch": (test.images, test.labels)}).items():
-        batch = {"data": images.reshape(len(images), -1).numpy(), "labels": labels.tolist()}
-        (batches / name).write_bytes(pickle.dumps(batch))
-    (batches / "batches.meta").write_bytes(pickle.dumps({"label_names": list(dataset.classes)}))
-
-
-def _trust(batches: Path) -> None:
-    """Tell torchvision the hashes of these files instead of the published ones; all else of it stays as it is."""
-    from torchvision.datasets import CIFAR10
-
-    def md5(name: str) -> str:
-        return hashlib.md5((batches / name).read_bytes(), usedforsecurity=False).hexdigest()
-
-    CIFAR10.train_list = [[f"data_batch_{n}", md5(f"data_batch_{n}")] for n in range(1, 6)]
-    CIFAR10.test_list = [["test_batch", md5("test_batch")]]
-    CIFAR10.meta = CIFAR10.meta | {"md5": md5("batches.meta")}
 
 
 if __name__ == "__main__":
