@@ -9,7 +9,8 @@ from runner import cli, distilled, show
 from runner.paths import ROOT
 from runner.picture import side_by_side
 from runner.plan import Request, plan
-from runner.run import Result, run
+from runner.run import run
+from runner.scoring import Result
 from runner.watch import Watch
 
 WEIGHTS = (0.0, 2.0)

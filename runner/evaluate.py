@@ -12,7 +12,8 @@ import statistics
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -43,6 +44,31 @@ class Score:
     seconds: float
 
 
+@dataclass(frozen=True)
+class Trial:
+    """A distilled set on trial: what networks learn from, what they are tested on, by which protocol and seed.
+
+    Images are float [N,C,S,S] in one view; labels int64 [N] or, to be learned softly, float logits [N,K].
+    Networks whose score is in `scored` are not trained again; `on_score` is told of each other when it is tested.
+    """
+
+    images: Tensor
+    labels: Tensor
+    test_images: Tensor
+    test_labels: Tensor
+    protocol: Protocol
+    seed: int
+    scored: Sequence[Score] = ()
+    on_score: Callable[[Score], None] | None = None
+
+
+class _Student(NamedTuple):
+    """A network of one trial, by the trial's number and the network's own seed."""
+
+    trial: int
+    own: int
+
+
 def evaluate(
     images: Tensor,
     labels: Tensor,
@@ -58,49 +84,62 @@ def evaluate(
     on_score: Callable[[Score], None] | None = None,
     stack: bool | None = None,
 ) -> list[Score]:
-    """Score as many networks as asked for (the protocol's number if None), each independent of the others.
+    """Score one set, as `Trial` describes it, by as many networks as asked for (the protocol's number if None)."""
+    protocol = protocol if networks is None else replace(protocol, networks=networks)
+    trial = Trial(images, labels, test_images, test_labels, protocol, seed, scored, on_score)
+    return evaluate_all([trial], model, on_progress, device, stack)[0]
 
-    Images are float [N,C,S,S] in one view; labels int64 [N] or, to be learned softly, float logits [N,K].
-    Networks whose score is in `scored` are not trained again; `on_score` is told of each other when it is tested.
-    `stack`: train networks side by side, where they can be; None: where it pays.
+
+def evaluate_all(
+    trials: Sequence[Trial],
+    model: str,
+    on_progress: Progress | None = None,
+    device: str | None = None,
+    stack: bool | None = None,
+) -> list[list[Score]]:
+    """Score several sets by networks of one model, each network independent of all others; a list a set.
+
+    `stack`: train networks side by side, where they can be; None: where it pays. Those of all sets of one kind then
+    share stacks; sets of another kind have their turn.
     """
-    _check(images, labels, test_images, test_labels)
+    for trial in trials:
+        _check(trial.images, trial.labels, trial.test_images, trial.test_labels)
     where = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-    images, labels, test_images, test_labels = (
-        t.detach().to(where) for t in (images, labels, test_images, test_labels)
-    )
-    classes = labels.shape[1] if labels.ndim == 2 else 1 + int(max(labels.max(), test_labels.max()))
-    seeds = [network_seed(seed, model, n) for n in range(protocol.networks if networks is None else networks)]
-    found = {score.seed: score for score in scored if score.model == model and score.seed in seeds}
-    waiting = [own for own in seeds if own not in found]
+    trials = _placed(trials, where)
+    seeds = [[network_seed(trial.seed, model, n) for n in range(trial.protocol.networks)] for trial in trials]
+    found = {
+        _Student(number, score.seed): score
+        for number, trial in enumerate(trials)
+        for score in trial.scored
+        if score.model == model and score.seed in seeds[number]
+    }
+    waiting: dict[object, list[_Student]] = {}
+    for number, trial in enumerate(trials):
+        students = [_Student(number, own) for own in seeds[number]]
+        waiting.setdefault(kind(trial), []).extend(student for student in students if student not in found)
 
-    def fresh(own: int) -> nn.Module:
-        return build(known(model), images.shape[1], classes, images.shape[2], own).to(where)
+    def epochs(students: Iterable[_Student]) -> int:
+        return sum(trials[student.trial].protocol.epochs + 1 for student in students)
 
-    size = _side_by_side(fresh(waiting[0]), model, images, len(waiting), protocol, stack) if waiting else 0
+    count = epochs(_Student(number, own) for number, of_trial in enumerate(seeds) for own in of_trial)
+
+    def tell(done: int) -> None:
+        if on_progress:
+            on_progress(epochs(found) + done, count)
+
     with cpu.kept_pages() if where.type == "cpu" else nullcontext():
-        while waiting:
-            start, chunk = time.perf_counter(), waiting[:size]
-            tell = _telling(on_progress, protocol, len(found), len(chunk), len(seeds))
-            made = [fresh(own) for own in chunk]
-            try:
-                _trained(made, chunk, images, labels, protocol, tell)
-            except torch.OutOfMemoryError:
-                if len(chunk) == 1:
-                    raise
-                size = len(chunk) // 2
-                log.warning(
-                    "%d %s side by side take more memory than there is: going on with %d", len(chunk), model, size
-                )
-                continue
-            accuracies = [tested(network, test_images, test_labels) for network in made]
-            seconds = (time.perf_counter() - start) / len(chunk)
-            for own, accuracy in zip(chunk, accuracies, strict=True):
-                found[own] = Score(model, own, accuracy, seconds)
-                if on_score:
-                    on_score(found[own])
-            waiting = waiting[len(chunk) :]
-    return [found[own] for own in seeds]
+        for students in filter(None, waiting.values()):
+            for student, score in _scores(trials, students, model, stack, tell):
+                found[student] = score
+                if on_score := trials[student.trial].on_score:
+                    on_score(score)
+    return [[found[_Student(number, own)] for own in of_trial] for number, of_trial in enumerate(seeds)]
+
+
+def kind(trial: Trial) -> tuple[object, ...]:
+    """What trials share whose networks can be trained side by side: shapes, classes, the protocol but for its rate."""
+    shapes = [(tuple(each.shape), each.dtype) for each in (trial.images, trial.labels)]
+    return (*shapes, _classes(trial), replace(trial.protocol, lr=1.0, networks=1))
 
 
 def train(
@@ -151,6 +190,38 @@ def summary(scores: Sequence[Score]) -> dict[str, float | int]:
     return {"mean": statistics.fmean(accuracies), "std": statistics.pstdev(accuracies), "n": len(accuracies)}
 
 
+def _scores(
+    trials: Sequence[Trial], waiting: Sequence[_Student], model: str, stack: bool | None, tell: Tell
+) -> Iterator[tuple[_Student, Score]]:
+    """The score of each student that waits, all of one kind; `tell` hears of the epochs since the last one."""
+    like = trials[waiting[0].trial]
+    classes = _classes(like)
+
+    def fresh(own: int) -> nn.Module:
+        return build(known(model), like.images.shape[1], classes, like.images.shape[2], own).to(like.images.device)
+
+    size = _side_by_side(fresh(waiting[0].own), model, like.images, len(waiting), like.protocol, stack)
+    while waiting:
+        start, chunk = time.perf_counter(), waiting[:size]
+        made = [fresh(student.own) for student in chunk]
+        learned = [trials[student.trial] for student in chunk]
+        try:
+            _trained(made, learned, [student.own for student in chunk], tell)
+        except torch.OutOfMemoryError:
+            if len(chunk) == 1:
+                raise
+            size = len(chunk) // 2
+            log.warning("%d %s side by side take more memory than there is: going on with %d", len(chunk), model, size)
+            continue
+        accuracies = [
+            tested(network, trial.test_images, trial.test_labels) for network, trial in zip(made, learned, strict=True)
+        ]
+        seconds = (time.perf_counter() - start) / len(chunk)
+        for student, accuracy in zip(chunk, accuracies, strict=True):
+            yield student, Score(model, student.own, accuracy, seconds)
+        waiting = waiting[len(chunk) :]
+
+
 def _side_by_side(
     network: nn.Module, model: str, images: Tensor, count: int, protocol: Protocol, stack: bool | None
 ) -> int:
@@ -167,24 +238,24 @@ def _side_by_side(
     return math.ceil(count / chunks)
 
 
-def _trained(
-    networks: Sequence[nn.Module], seeds: Sequence[int], images: Tensor, labels: Tensor, protocol: Protocol, tell: Tell
-) -> None:
-    """Train networks in place, each by the shuffles and the augmentation of its own seed."""
+def _trained(networks: Sequence[nn.Module], trials: Sequence[Trial], seeds: Sequence[int], tell: Tell) -> None:
+    """Train networks in place, each on its trial, by the shuffles and the augmentation of its own seed."""
+    like, count = trials[0], len(networks)
     # On the CPU whatever the device, so that every device sees the same order and the same augmentation.
     generators = [torch.Generator().manual_seed(_hash(own, "training")) for own in seeds]
-    first, *others = [shuffled(len(images), protocol, generator) for generator in generators]
-    orders = [_told(first, tell), *others]
-    if len(networks) == 1:
-        network = cpu.quick_pools(networks[0]) if images.device.type == "cpu" else networks[0]
-        train(network, images, labels, protocol, orders[0], make(protocol.augment, generators[0]))
+    first, *others = [shuffled(len(like.images), like.protocol, generator) for generator in generators]
+    orders = [_told(first, lambda epoch: tell(count * epoch)), *others]
+    if count == 1:
+        network = cpu.quick_pools(networks[0]) if like.images.device.type == "cpu" else networks[0]
+        augment = make(like.protocol.augment, generators[0])
+        train(network, like.images, like.labels, like.protocol, orders[0], augment)
         return
-    targets = targets_of(labels)
+    targets = {id(trial): targets_of(trial.labels) for trial in trials}
     members = [
-        stacked.Member(network, images, targets, protocol.lr, order)
-        for network, order in zip(networks, orders, strict=True)
+        stacked.Member(network, trial.images, targets[id(trial)], trial.protocol.lr, order)
+        for network, trial, order in zip(networks, trials, orders, strict=True)
     ]
-    stacked.train(members, protocol, side_by_side(protocol.augment, generators))
+    stacked.train(members, like.protocol, side_by_side(like.protocol.augment, generators))
 
 
 def targets_of(labels: Tensor) -> Tensor:
@@ -197,15 +268,30 @@ def _hash(*parts: object) -> int:
     return int.from_bytes(hashlib.sha256(repr(parts).encode()).digest()[:6])
 
 
-def _telling(on_progress: Progress | None, protocol: Protocol, done: int, chunk: int, count: int) -> Tell:
-    """What tells of the epochs that each network of a chunk has behind it."""
-    each = protocol.epochs + 1
+def _classes(trial: Trial) -> int:
+    soft = trial.labels.ndim == 2
+    return trial.labels.shape[1] if soft else 1 + int(max(trial.labels.max(), trial.test_labels.max()))
 
-    def tell(epoch: int) -> None:
-        if on_progress:
-            on_progress(done * each + chunk * epoch, count * each)
 
-    return tell
+def _placed(trials: Sequence[Trial], where: torch.device) -> list[Trial]:
+    """The trials with their tensors on a device, there once however many share them."""
+    there: dict[int, Tensor] = {}
+
+    def placed(tensor: Tensor) -> Tensor:
+        if id(tensor) not in there:
+            there[id(tensor)] = tensor.detach().to(where)
+        return there[id(tensor)]
+
+    return [
+        replace(
+            trial,
+            images=placed(trial.images),
+            labels=placed(trial.labels),
+            test_images=placed(trial.test_images),
+            test_labels=placed(trial.test_labels),
+        )
+        for trial in trials
+    ]
 
 
 def _told(order: Iterable[tuple[Tensor, ...]], tell: Tell) -> Iterator[tuple[Tensor, ...]]:

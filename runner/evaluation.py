@@ -1,20 +1,19 @@
-"""Evaluate any distilled set: one of ours, in its run folder, or a file made elsewhere."""
+"""Evaluate any distilled sets: ours, in their run folders, or files made elsewhere."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from runner import distilled, foreign
-from runner.data import sets, store
-from runner.data.reading import stem
-from runner.data.sets import Dataset
+from runner.data.reading import Read, reader, stem
 from runner.distilled import DistilledSet
 from runner.errors import FatalError, unknown
 from runner.protocol import UNIFORM, Protocol, override
-from runner.run import Result, evaluate_set
+from runner.scoring import Result, Subject, evaluate_sets
 from runner.watch import Watch
 
 
@@ -36,37 +35,61 @@ class Request:
 
 def evaluate_file(request: Request, watch: Watch) -> Result:
     """Evaluate the set at `request.path` and return the scores; the run folder stays as it is."""
+    return evaluate_files([request], watch)[0]
+
+
+def evaluate_files(requests: Sequence[Request], watch: Watch) -> list[Result]:
+    """The same for several sets, those of one kind together where that pays (`runner.scoring.evaluate_sets`).
+
+    Raises FatalError for any that cannot be evaluated before it trains networks for one.
+    """
+    read = reader(watch)
+    asked = (
+        [_asked(requests[0], read, watch)] if len(requests) == 1 else [_named(each, read, watch) for each in requests]
+    )
+    scores = evaluate_sets([subject for subject, _, _ in asked], watch)
+    return [
+        {"state": "complete", "dataset": name, **of_set, **about}
+        for (_, name, about), of_set in zip(asked, scores, strict=True)
+    ]
+
+
+Asked = tuple[Subject, str, dict[str, str]]
+"""What is to be scored, the name of its data, and what else its result says."""
+
+
+def _named(request: Request, read: Read, watch: Watch) -> Asked:
+    """The same, where an error has to say of which of several it is."""
+    try:
+        return _asked(request, read, watch)
+    except FatalError as error:
+        raise FatalError(f"{request.path}: {error}") from error
+
+
+def _asked(request: Request, read: Read, watch: Watch) -> Asked:
     if request.path.suffix == ".pt":
-        return _evaluate_foreign(request, watch)
-    found = distilled.load(request.path)
-    cell = cell_of(request.path)
+        return _foreign(request, read, watch)
+    found, cell = distilled.load(request.path), cell_of(request.path)
     path = request.data or (Path(cell["data"]) if cell.get("data") and not request.dataset else None)
     name = request.dataset or found.view.dataset
-    data = _data(name, path, watch)
-    if (held_out := cell.get("settings", {}).get("validation", 0)) and not (request.dataset or request.data):
-        data = sets.held_out(data, held_out)  # what such a run is for must not be told by test images
+    own = not (request.dataset or request.data)
+    held_out = cell.get("settings", {}).get("validation", 0) if own else 0
+    data = read(name, path, held_out, 0)  # what a run with a validation set is for must not be told by test images
     models = request.models or (cell.get("model") or "ConvNet",)
-    scores = evaluate_set(found, data, models, _protocol(request, found), request.seed, watch)
-    return {"state": "complete", "dataset": name, **scores, "run": str(request.path.resolve())}
+    subject = Subject(found, data, models, _protocol(request, found), request.seed)
+    return subject, name, {"run": str(request.path.resolve())}
 
 
-def _evaluate_foreign(request: Request, watch: Watch) -> Result:
+def _foreign(request: Request, read: Read, watch: Watch) -> Asked:
     """The same for a file of an upstream's own layout, which does not say of which data it is."""
     if not (request.dataset or request.data):
         raise FatalError(f"{request.path} does not say of which data it is: give --dataset NAME or --data PATH")
     name = request.dataset or stem(request.data or request.path)
-    data = _data(name, request.data, watch)
+    data = read(name, request.data, 0, 0)
     found, assumed = foreign.load(request.path, data, name, zca=request.zca)
     watch.say(assumed)
-    models = request.models or ("ConvNet",)
-    scores = evaluate_set(found, data, models, _protocol(request, found), request.seed, watch)
-    path = str(request.path.resolve())
-    return {"state": "complete", "dataset": name, **scores, "assumed": assumed, "run": path}
-
-
-def _data(name: str, path: Path | None, watch: Watch) -> Dataset:
-    watch.stage(f"reading {name}", None)
-    return store.load(name, path, lambda done, _: watch.progress(done))
+    subject = Subject(found, data, request.models or ("ConvNet",), _protocol(request, found), request.seed)
+    return subject, name, {"assumed": assumed, "run": str(request.path.resolve())}
 
 
 def _protocol(request: Request, found: DistilledSet) -> Protocol:

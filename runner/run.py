@@ -6,8 +6,8 @@ import json
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -18,19 +18,14 @@ from safetensors.torch import load_file
 
 from runner import distilled, experts, history, jobs, patching, process
 from runner.cell import in_the_clear
-from runner.data.sets import Dataset
 from runner.distilled import DistilledSet
-from runner.errors import FatalError
-from runner.evaluate import Score, evaluate, summary
+from runner.evaluate import Score
 from runner.files import no_space_is_fatal, write_text
-from runner.launcher import memory
 from runner.launcher.job import Job
 from runner.plan import Plan
-from runner.protocol import Protocol, to_dict
-from runner.view import View, Whitening, normalised
+from runner.scoring import Result, Subject, evaluate_sets
+from runner.view import View, Whitening
 from runner.watch import Watch
-
-Result = dict[str, Any]
 
 
 def run(plan: Plan, runs: Path, watch: Watch, *, again: bool = False) -> Result:
@@ -38,19 +33,54 @@ def run(plan: Plan, runs: Path, watch: Watch, *, again: bool = False) -> Result:
 
     One that was cut short, however hard, goes on from what it left, and its result says where.
     """
-    folder = runs.resolve() / plan.cell.folder()
+    return run_together([plan], runs, watch, again=again)[0]
+
+
+def run_together(
+    plans: Sequence[Plan], runs: Path, watch: Watch, *, again: bool = False, stack: bool | None = None
+) -> list[Result]:
+    """Carry several plans out; what they distil is scored by one `evaluate_sets`, which is told `stack`."""
+    wanted = {_folder(plan, runs): plan for plan in plans}
+    with ExitStack() as held:
+        for folder in sorted(wanted):  # in one order, or two commands may wait for each other
+            held.enter_context(_begun(folder, watch))
+        done = {} if again else {folder: result for folder in wanted if (result := complete(folder))}
+        for folder in done:
+            watch.say(f"complete already: {folder}")
+        waiting = {folder: plan for folder, plan in wanted.items() if folder not in done}
+        for folder, plan in waiting.items():
+            _distilled(plan, folder, watch, again=again)
+        done |= _evaluated(waiting, watch, stack)
+    return [done[_folder(plan, runs)] for plan in plans]
+
+
+def distil(plan: Plan, runs: Path, watch: Watch) -> None:
+    """Carry a plan out but for its evaluation, with which `run` and `run_together` go on."""
+    with _begun(_folder(plan, runs), watch) as folder:
+        if not complete(folder):
+            _distilled(plan, folder, watch)
+
+
+def _folder(plan: Plan, runs: Path) -> Path:
+    return runs.resolve() / plan.cell.folder()
+
+
+@contextmanager
+def _begun(folder: Path, watch: Watch) -> Iterator[Path]:
+    """Within, a run's folder is there, and nobody else is at work in it."""
     folder.mkdir(parents=True, exist_ok=True)
     with FileLock(folder / ".lock"), no_space_is_fatal(folder):
         process.wait_for_orphan(folder / "log.txt", watch)
-        if not again and (done := complete(folder)):
-            watch.say(f"complete already: {folder}")
-            return done
-        _forget(folder, distilled_too=again)
-        patching.apply(plan.adapter)
-        write_text(folder / "cell.json", in_the_clear(plan.cell, jobs.device(), plan.data, plan.settings.init_from))
-        stages = _distil(plan, folder, watch)
-        patching.unchanged(plan.adapter)
-        return _evaluate(plan, folder, stages, watch)
+        yield folder
+
+
+def _distilled(plan: Plan, folder: Path, watch: Watch, *, again: bool = False) -> None:
+    """Bring an unfinished run to where only its evaluation is missing."""
+    _forget(folder, distilled_too=again)
+    patching.apply(plan.adapter)
+    write_text(folder / "cell.json", in_the_clear(plan.cell, jobs.device(), plan.data, plan.settings.init_from))
+    _distil(plan, folder, watch)
+    patching.unchanged(plan.adapter)
 
 
 def complete(folder: Path) -> Result | None:
@@ -62,75 +92,12 @@ def complete(folder: Path) -> Result | None:
     return result | {"run": str(folder)} if result["state"] == "complete" else None
 
 
-def evaluate_set(
-    found: DistilledSet,
-    data: Dataset,
-    models: Sequence[str],
-    protocol: Protocol,
-    seed: int,
-    watch: Watch,
-    scored: Sequence[Score] = (),
-    on_score: Callable[[Score], None] | None = None,
-) -> Result:
-    """Train networks of each model on a distilled set and test them on `data`'s test images.
-
-    Those in `scored` are not trained again; `on_score` is told of each other when it is scored.
-    """
-    if len(data.classes) != len(found.view.classes):
-        raise FatalError(
-            f"the set has {len(found.view.classes)} classes and {data.name} has {len(data.classes)}: "
-            "name the data it was made of (--dataset NAME or --data PATH)"
-        )
-    memory.reset()
-    began = time.monotonic()
-    scores: list[Score] = []
-    with _memory_is_fatal():
-        test = normalised(data.test.images, found.view)
-        for model in models:
-            watch.stage(f"evaluating with {protocol.networks} {model}", protocol.networks * (protocol.epochs + 1))
-            scores += evaluate(
-                found.images,
-                found.labels,
-                test,
-                data.test.labels,
-                model,
-                protocol,
-                seed,
-                on_progress=lambda done, _: watch.progress(done),
-                scored=scored,
-                on_score=on_score,
-            )
-    seconds = time.monotonic() - began + sum(score.seconds for score in scored)
-    return {
-        "accuracy": [{"model": s.model, "seed": s.seed, "accuracy": s.accuracy} for s in scores],
-        **summary(scores),
-        "by_model": {model: summary([s for s in scores if s.model == model]) for model in models},
-        "protocol": to_dict(protocol),
-        "stages": {"evaluate": {"seconds": round(seconds, 2), "peak_memory_mib": memory.peak_mib()}},
-    }
-
-
-@contextmanager
-def _memory_is_fatal() -> Iterator[None]:
-    """Turn the end of the GPU's or the machine's memory into a FatalError that says what takes less."""
-    try:
-        yield
-    except (RuntimeError, MemoryError) as error:  # torch's own are RuntimeErrors
-        if not process.out_of_memory(f"{type(error).__name__}: {error}"):
-            raise
-        raise FatalError(
-            f"memory ran out while networks were evaluated: {error}\n"
-            "Evaluate with less: sdc evaluate PATH --set batch=64, or a narrower network (--model ConvNetW64)"
-        ) from error
-
-
-def _distil(plan: Plan, folder: Path, watch: Watch) -> Result:
-    """Make distilled.safetensors unless it is there; say what it took."""
+def _distil(plan: Plan, folder: Path, watch: Watch) -> None:
+    """Make distilled.safetensors unless it is there, and distil.json, which says what it took."""
     record, snapshot = folder / "distil.json", folder / "snapshot.safetensors"
     if (folder / "distilled.safetensors").is_file() and record.is_file():
         watch.say("distilled already; evaluating")
-        stages: Result = json.loads(record.read_text())
-        return stages
+        return
     trained = experts.ready(plan, watch, lambda done: _resumed(folder, "experts", expert=done))
     patching.unchanged(plan.adapter)
     if (done := _done(snapshot)).iterations:
@@ -151,13 +118,12 @@ def _distil(plan: Plan, folder: Path, watch: Watch) -> Result:
                 watch.say(f"the last good snapshot of the distilled set is {snapshot}")
             raise
         seconds = time.monotonic() - began + done.seconds
-        stages = {"distil": {"seconds": round(seconds, 2), **asdict(ended)}}
+        stages: Result = {"distil": {"seconds": round(seconds, 2), **asdict(ended)}}
         if trained:
             stages["experts"] = {name: trained.facts[name] for name in ("key", "seconds", "peak_memory_mib")}
         write_text(record, json.dumps(stages))
         _collect(plan, job, folder)
     snapshot.unlink(missing_ok=True)
-    return stages
 
 
 def _done(snapshot: Path) -> jobs.Done:
@@ -205,7 +171,15 @@ def _collect(plan: Plan, job: Job, folder: Path) -> None:
     distilled.save(found, folder / "distilled.safetensors")
 
 
-def _evaluate(plan: Plan, folder: Path, earlier: Result, watch: Watch) -> Result:
+def _evaluated(plans: Mapping[Path, Plan], watch: Watch, stack: bool | None) -> dict[Path, Result]:
+    """Score what was distilled in these folders, and complete the runs."""
+    subjects = [_subject(plan, folder, watch) for folder, plan in plans.items()]
+    scores = evaluate_sets(subjects, watch, stack)
+    return {folder: _recorded(plan, folder, of) for (folder, plan), of in zip(plans.items(), scores, strict=True)}
+
+
+def _subject(plan: Plan, folder: Path, watch: Watch) -> Subject:
+    """A run's set, to be scored behind the networks that have been; each other is kept as soon as it is scored."""
     found, kept = distilled.load(folder), folder / "scores.json"
     known = [Score(**score) for score in _list(kept)]
     if known:
@@ -215,9 +189,13 @@ def _evaluate(plan: Plan, folder: Path, earlier: Result, watch: Watch) -> Result
     def keep(score: Score) -> None:
         write_text(kept, json.dumps([*_list(kept), asdict(score)]))
 
-    models, seed = [plan.settings.model], plan.cell.seed
-    scores = evaluate_set(found, plan.dataset, models, found.protocol, seed, watch, known, keep)
+    return Subject(found, plan.dataset, [plan.settings.model], found.protocol, plan.cell.seed, known, keep)
+
+
+def _recorded(plan: Plan, folder: Path, scores: Result) -> Result:
+    """Write a run's result, and take away what led there."""
     facts = {name: value for name, value in plan.cell.facts().items() if name != "settings"}
+    earlier = json.loads((folder / "distil.json").read_text())
     about = {"stages": earlier | scores["stages"], "resumed": _list(folder / "resumed.json")}
     result: Result = {"state": "complete", **facts, "key": plan.cell.key(), **scores, **about}
     write_text(folder / "result.json", json.dumps(result, indent=1) + "\n")

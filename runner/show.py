@@ -140,9 +140,20 @@ def percent(value: float) -> str:
 
 def scores(result: Mapping[str, Any], title: str) -> None:
     """Mean, standard deviation and number of networks of a result, a row a model."""
-    rows = [[model, percent(s["mean"]), percent(s["std"]), str(s["n"])] for model, s in result["by_model"].items()]
-    numbers = ("mean %", "std %", "n")
-    table(title, ("model", *numbers), rows, right=numbers)
+    table(title, ("model", *_NUMBERS), _scores(result), right=_NUMBERS)
+
+
+def scores_of_sets(results: Mapping[str, Mapping[str, Any]], title: str) -> None:
+    """The same of several sets, by the names that these are given: a row a set and model."""
+    rows = [[name, *row] for name, result in results.items() for row in _scores(result)]
+    table(title, ("set", "model", *_NUMBERS), rows, right=_NUMBERS)
+
+
+_NUMBERS = ("mean %", "std %", "n")
+
+
+def _scores(result: Mapping[str, Any]) -> list[list[str]]:
+    return [[model, percent(s["mean"]), percent(s["std"]), str(s["n"])] for model, s in result["by_model"].items()]
 
 
 def proofs(found: Sequence[Proof]) -> None:

@@ -51,6 +51,16 @@ class View:
             )
 
 
+def alike(one: View, other: View) -> bool:
+    """Whether two views show the same images alike."""
+    if (one.channels, one.size, one.mean, one.std) != (other.channels, other.size, other.mean, other.std):
+        return False
+    if one.whitening is None or other.whitening is None:
+        return one.whitening is other.whitening
+    pairs = ((one.whitening.mean, other.whitening.mean), (one.whitening.matrix, other.whitening.matrix))
+    return all(torch.equal(first, second) for first, second in pairs)
+
+
 def resized(images: Tensor, channels: int, size: int) -> Tensor:
     """uint8 [N,1 or 3,H,W] as uint8 [N,channels,size,size]: grey is repeated, colour weighted by ITU-R 601.
 

@@ -8,11 +8,16 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from concurrent.futures import Future
+from contextlib import nullcontext
 from pathlib import Path
+from typing import Any
 
 import psutil
+import pytest
 
 from runner import paths
+from runner.bench import engine, tasks
 
 MARK = "SDC_TEST_MARK"
 """Every process that a command of a test starts has this variable."""
@@ -39,6 +44,22 @@ def spec(folder: Path, *, weights: str = "[0]", steps: int = 6, end: str = "well
     file = folder / f"spec-{steps}-{end}.toml"
     file.write_text(SPEC.format(weights=weights, steps=steps, end=end, epochs=epochs))
     return file
+
+
+def in_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """From now on, a benchmark's tasks are done one after another by the process that asks for them."""
+
+    def submit(does: Callable[..., Any], *arguments: object) -> Future[Any]:
+        future: Future[Any] = Future()
+        try:
+            known = [each.result() if isinstance(each, Future) else each for each in arguments]
+            future.set_result(does(*known))
+        except Exception as error:
+            future.set_exception(error)
+        return future
+
+    monkeypatch.setattr(engine, "_started", lambda *_: nullcontext((submit, lambda: None)))
+    monkeypatch.setattr(tasks, "_settle", lambda: None)
 
 
 def start(*arguments: object) -> subprocess.Popen[str]:

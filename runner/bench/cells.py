@@ -38,6 +38,8 @@ class Cell:
     """The network of the distillation and the run's own evaluation, and how many are evaluated."""
     validation: int = 0
     """The percentage of training images that it is tested on; 0: it is tested on the test images."""
+    kind: tuple[object, ...] = ()
+    """What it shares with cells whose networks can be trained beside its own: model, shape, protocol."""
 
     def name(self) -> str:
         """It in a few words, for people."""
@@ -210,6 +212,7 @@ class _Planner:
                     settings.model,
                     settings.networks,
                     settings.validation,
+                    _kind(planned),
                 )
             )
         return self.entries[request, asked]
@@ -286,6 +289,11 @@ def _request(
         model=model or None,
         changes=(*(f"{name}={value}" for name, value in part.settings.items()), *([f"{INIT}{start}"] if start else [])),
     )
+
+
+def _kind(planned: Plan) -> tuple[object, ...]:
+    slot, protocol = planned.slot, replace(planned.protocol(lr=1.0), networks=1)
+    return planned.settings.model, slot.classes * planned.cell.ipc, slot.channels, slot.size, protocol
 
 
 def _experts(planned: Plan) -> Path | None:

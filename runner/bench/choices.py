@@ -13,7 +13,7 @@ from runner.bench.spec import Weight
 from runner.files import write_text
 from runner.plan import Request
 from runner.report.stats import Difference, paired, spread
-from runner.run import Result
+from runner.scoring import Result
 
 
 @dataclass(frozen=True)

@@ -61,7 +61,7 @@ def outlook(file: Path, runs: Path, watch: Watch, *, retry_failed: bool = False)
 
 
 def _more(asked: Spec) -> More:
-    return More(asked.models, asked.protocol, asked.networks, asked.floor)
+    return More(asked.models, asked.protocol, asked.networks, asked.floor, asked.together)
 
 
 def carry_out(look: Callable[[], Outlook], engine: Engine, runs: Path, watch: Watch) -> Outlook:

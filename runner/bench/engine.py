@@ -28,18 +28,17 @@ from parsl.executors import HighThroughputExecutor
 from parsl.executors.high_throughput.executor import DEFAULT_LAUNCH_CMD
 from parsl.providers import LocalProvider
 
-from runner import paths
-from runner.bench import guard, losses, slurm, tasks, work
+from runner import paths, stacked
+from runner.bench import guard, losses, slurm, tasks
 from runner.bench.blocks import Blocks
 from runner.bench.cells import Group, Task
+from runner.bench.dispatch import Dispatch, Submit, Told
 from runner.bench.losses import Losses
 from runner.bench.slurm import Profile
 from runner.bench.work import More
 from runner.cores import cores
 from runner.errors import FatalError
 
-Told = Callable[[Task, str], None]
-"""Told of a cell and what became of it: `done` or `failed`."""
 _PARSL = "parsl.executors.high_throughput"
 _PREFIX, _LOCK = ".sdc-engine-", "lock"
 _EVERY = 3.0
@@ -64,6 +63,11 @@ class Slots:
         if self.profile:
             return self.profile.jobs * self.profile.slots
         return self.gpus * self.per_gpu if self.gpus else self.workers or max(1, cores())
+
+    @property
+    def device(self) -> str:
+        """What they compute on."""
+        return "cuda" if (self.profile.gpus if self.profile else self.gpus) else "cpu"
 
     @property
     def threads(self) -> int:
@@ -94,43 +98,18 @@ def carry_out(
 
     Raises FatalError when no worker can be had. `say` gets remarks for people.
     """
-    wanting = [group for group in groups if not group.ready]
-    held = {group.where for group in wanting}
-    at_once = len(wanting) + sum(cell.experts not in held for cell in cells)
-    with _started(slots, runs, at_once, say) as (kernel, check):
-        train, run = (python_app(task, data_flow_kernel=kernel) for task in (tasks.trained, tasks.carried_out))
-        trained = {group.where: train(group) for group in wanting}
-        running: dict[Future[Any], Task] = {}
-        for cell in cells:
-            first = trained.get(cell.experts) if cell.experts else None
-            running[run(cell, runs, more, first)] = cell
-        for ended in _as_they_end(running, check):
-            error = ended.exception()
-            on_end(running[ended], ended.result() if error is None else _lost(running[ended], runs, error))
-
-
-def _as_they_end(running: dict[Future[Any], Task], check: Callable[[], None]) -> Iterator[Future[Any]]:
-    """Each future once it is done; the wait is short of breath, so that Ctrl-C is heard."""
-    waiting = set(running)
-    while waiting:
-        check()
-        for ended in [future for future in waiting if future.done()]:
-            waiting.discard(ended)
-            yield ended
-        time.sleep(0.1)
-
-
-def _lost(cell: Task, runs: Path, error: BaseException) -> str:
-    """Keep in a cell's folder that no worker could carry it out."""
-    work.failed(cell, runs, losses.reason(error))
-    return "failed"
+    held = {group.where for group in groups if not group.ready}
+    at_once = len(held) + sum(cell.experts not in held for cell in cells)
+    together = not stacked.drawback(torch.device(slots.device)) if more.together is None else more.together
+    with _started(slots, runs, at_once, say) as (submit, check):
+        Dispatch(submit, slots.count, runs, more, on_end, together).carry_out(cells, groups, check)
 
 
 @contextmanager
 def _started(
     slots: Slots, runs: Path, at_once: int, say: Callable[[str], None]
-) -> Iterator[tuple[DataFlowKernel, Callable[[], None]]]:
-    """Parsl, and a function that raises FatalError if it cannot go on. At the end no block of ours is left."""
+) -> Iterator[tuple[Submit, Callable[[], None]]]:
+    """What hands work to Parsl, and raises FatalError if it cannot go on. At the end no block of ours is left."""
     profile = slots.profile
     with _folder(runs if profile else Path(tempfile.gettempdir())) as folder:
         queue = slurm.Queue(profile.poll, say) if profile else None
@@ -146,8 +125,11 @@ def _started(
             if not _alive(executor):
                 raise FatalError(f"the engine's interchange has ended{_because(executor)}; give the same command again")
 
+        def submit(does: Callable[..., Any], *arguments: object) -> Future[Any]:
+            return python_app(does, data_flow_kernel=kernel)(*arguments)  # type: ignore[no-any-return]
+
         try:
-            yield kernel, check
+            yield submit, check
         finally:
             _end(kernel, executor)
 

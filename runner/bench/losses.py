@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,9 @@ class Losses:
         """0 where a lost task got further than when it was lost before; what failed by itself is not tried again."""
         if not isinstance(error, ManagerLost | WorkerLost):
             return _NEVER
-        now, before = reached(_folder(task["args"][0], self._runs)), self._reached.get(task["id"], (0, 0, 0))
+        at = task["args"][0]
+        folders = [_folder(each, self._runs) for each in (at if isinstance(at, Sequence) else [at])]
+        now, before = _sum(map(reached, folders)), self._reached.get(task["id"], (0, 0, 0))
         self._reached[task["id"]] = max(now, before)
         return 0.0 if now > before else 1.0
 
@@ -50,6 +53,12 @@ def reached(folder: Path) -> Reached:
     steps = metrics.read_bytes().count(b"\n") if metrics.is_file() else 0
     files = [*folder.glob("*.json"), *folder.glob("evaluations/*"), *folder.rglob("replay_buffer_*.pt")]
     return steps, len(files), scores.stat().st_size if scores.is_file() else 0
+
+
+def _sum(parts: Iterable[Reached]) -> Reached:
+    """How far several have come in all."""
+    steps, files, scored = zip(*parts, strict=True)
+    return sum(steps), sum(files), sum(scored)
 
 
 def _folder(at: Task | Group, runs: Path) -> Path:

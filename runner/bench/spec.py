@@ -37,7 +37,7 @@ _DEFAULTS: dict[str, list[Any]] = {
 }
 _OTHERS = {"recipe", "set", "method", "data", "evaluate", "choose"}
 _OVERRIDES = ("weights", "schedules", "models", "recipe", "set")
-_EVALUATE = ("models", "protocol", "networks", "floor")
+_EVALUATE = ("models", "protocol", "networks", "floor", "together")
 
 
 @dataclass(frozen=True)
@@ -77,6 +77,8 @@ class Spec:
     networks: int = 0
     floor: bool = True
     """Whether random real images, as many, are evaluated, too."""
+    together: bool | None = None
+    """Whether runs whose sets are of one kind are evaluated together; None: where it pays."""
     choose: Choose = Choose()
     starts: tuple[Path | None, ...] = (None,)
     """Images that the first synthetic ones are drawn from; None: the script makes its own."""
@@ -116,6 +118,7 @@ def _spec(found: Mapping[str, Any], path: Path) -> Spec:
         protocol=protocol,
         networks=_whole(evaluate.get("networks", 0), f"{where}: evaluate.networks"),
         floor=_yes_or_no(evaluate.get("floor", True), f"{where}: evaluate.floor"),
+        together=_yes_or_no(evaluate["together"], f"{where}: evaluate.together") if "together" in evaluate else None,
         choose=_choose(_table(found, "choose", where), f"{where}: [choose]"),
         starts=tuple(_beside(path, place) if place else None for place in lists["init_from"]),
     )

@@ -1,6 +1,7 @@
 """A benchmark's tasks by stage and number, for a scheduler that knows nothing else of them.
 
-A task keeps its number whatever is done already, also while its weight is not known yet.
+A task keeps its number whatever is done already, also while its weight is not known yet. Each does all of one cell, its
+evaluation included: which tasks of an array run beside which others is for the scheduler to say.
 """
 
 from __future__ import annotations

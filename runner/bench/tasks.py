@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import functools
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 from runner.bench import guard, work
-from runner.bench.cells import Group, Task
+from runner.bench.cells import Cell, Group, Task
 from runner.bench.work import More
 
 PER_GPU = "SDC_PER_GPU"
@@ -28,6 +29,18 @@ def carried_out(task: Task, runs: Path, more: More, first: str | None) -> str:  
     """Carry a task out; returns what became of it."""
     _settle()
     return work.carry_out(task, runs, more)
+
+
+def distilled(cell: Cell, runs: Path, first: str | None) -> str:  # noqa: ARG001
+    """Do of a cell what comes before its evaluation; returns what became of it."""
+    _settle()
+    return work.distil(cell, runs)
+
+
+def evaluated(cells: Sequence[Cell], runs: Path, more: More) -> list[str]:
+    """Evaluate what was distilled of cells together; returns what became of each."""
+    _settle()
+    return work.evaluate(cells, runs, more)
 
 
 def gpu(rank: int, per_gpu: int, visible: str | None) -> str:

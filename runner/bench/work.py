@@ -6,8 +6,11 @@ in a file of its own.
 
 from __future__ import annotations
 
+import functools
 import json
+import logging
 import os
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -16,28 +19,35 @@ import torch
 
 from runner import calibrate, distilled, evaluation, run
 from runner import experts as trained_by
-from runner.bench.cells import Cell, Measure, Task
+from runner.bench.cells import Cell, Task
+from runner.data.reading import Read, reader
 from runner.data.sets import Dataset, drawn
 from runner.distilled import DistilledSet
 from runner.errors import FatalError
 from runner.files import write_text
 from runner.plan import Plan, Request, plan
 from runner.protocol import UNIFORM, Protocol, override
+from runner.scoring import Result, Subject, evaluate_sets
 from runner.view import normalised
 from runner.watch import Quiet
 
+log = logging.getLogger(__name__)
 FLOOR = "floor.json"
 EVALUATIONS = "evaluations"
 
 
 @dataclass(frozen=True)
 class More:
-    """How a cell's set is evaluated beside what its run does: further models, another protocol, the floor."""
+    """How a cell's set is evaluated beside what its run does: further models, another protocol, the floor.
+
+    `together`: whether the runs themselves are evaluated together, where their sets are of one kind; None: if it pays.
+    """
 
     models: tuple[str, ...] = ()
     protocol: str = "upstream"
     networks: int = 0
     floor: bool = False
+    together: bool | None = None
 
     def files(self, cell: Cell) -> dict[Path, str]:
         """The files of these evaluations in the cell's folder, each with its model, empty for the floor."""
@@ -62,15 +72,40 @@ def train(request: Request) -> None:
 
 def carry_out(task: Task, runs: Path, more: More) -> str:
     """Do one task, whatever of it is missing; `done`, or `failed` with the reason in its file."""
+    return _outcome(task, runs, lambda: _whole(task, runs, more, reader(Quiet())), "done")
+
+
+def distil(cell: Cell, runs: Path) -> str:
+    """Do of a cell what comes before its evaluation; `distilled`, or `failed` with the reason in its file."""
+    return _outcome(cell, runs, lambda: run.distil(plan(cell.request, Quiet()), runs, Quiet()), "distilled")
+
+
+def evaluate(cells: Sequence[Cell], runs: Path, more: More) -> list[str]:
+    """Evaluate together what was distilled of cells, then do what else is missing of each; `done` or `failed`, each.
+
+    Where something stops them together, each goes on alone, behind the networks that have been scored by then.
+    """
+    torch.set_num_threads(_threads())
+    read = reader(Quiet())
+    try:
+        plans = [plan(cell.request, Quiet(), read) for cell in cells]
+        run.run_together(plans, runs, Quiet(), stack=more.together)
+    except Exception as error:
+        log.warning("%d cells could not be evaluated together: %s: %s", len(cells), type(error).__name__, error)
+    return [_outcome(cell, runs, functools.partial(_whole, cell, runs, more, read), "done") for cell in cells]
+
+
+def _outcome(task: Task, runs: Path, do: Callable[[], None], well: str) -> str:
+    """Do something for a task; `well`, or `failed` if anything goes wrong, so that the other tasks go on."""
     torch.set_num_threads(_threads())
     try:
-        _cell(task, runs, more) if isinstance(task, Cell) else _measure(task, runs)
-    except Exception as error:  # whatever it is, the other tasks go on
+        do()
+    except Exception as error:
         text = str(error) if isinstance(error, FatalError) else f"{type(error).__name__}: {error}"
         failed(task, runs, text)
         return "failed"
     task.failed(runs).unlink(missing_ok=True)
-    return "done"
+    return well
 
 
 def failed(task: Task, runs: Path, text: str) -> None:
@@ -78,19 +113,20 @@ def failed(task: Task, runs: Path, text: str) -> None:
     write_text(task.failed(runs), json.dumps({"error": text, "request": _plain(task.request)}, indent=1))
 
 
-def _cell(cell: Cell, runs: Path, more: More) -> None:
-    planned, where = plan(cell.request, Quiet()), runs / cell.folder
+def _whole(task: Task, runs: Path, more: More, read: Read) -> None:
+    """All that is missing of a task."""
+    planned = plan(task.request, Quiet(), read)
+    if not isinstance(task, Cell):
+        calibrate.measure(planned, runs, Quiet())
+        return
+    where = runs / task.folder
     run.run(planned, runs, Quiet())
-    for file, model in more.missing(cell, runs).items():
+    for file, model in more.missing(task, runs).items():
         found = _evaluated(planned, where, model, more) if model else _floor(planned, where)
         write_text(where / file, json.dumps(found, indent=1) + "\n")
 
 
-def _measure(measure: Measure, runs: Path) -> None:
-    calibrate.measure(plan(measure.request, Quiet()), runs, Quiet())
-
-
-def _evaluated(planned: Plan, where: Path, model: str, more: More) -> run.Result:
+def _evaluated(planned: Plan, where: Path, model: str, more: More) -> Result:
     """The scores of another model, or by another protocol, on a run's set."""
     asked = evaluation.Request(
         path=where,
@@ -104,20 +140,20 @@ def _evaluated(planned: Plan, where: Path, model: str, more: More) -> run.Result
     return evaluation.evaluate_file(asked, Quiet())
 
 
-def _floor(planned: Plan, where: Path) -> run.Result:
+def _floor(planned: Plan, where: Path) -> Result:
     """The scores of random real images instead of a run's; where the method learned its rate, at the usual one."""
     found = distilled.load(where)
     own = found.protocol if found.lr is None else override(found.protocol, {"lr": UNIFORM.lr})
     return floor(found, planned.dataset, own, planned.settings.model, planned.cell.seed)
 
 
-def floor(found: DistilledSet, dataset: Dataset, protocol: Protocol, model: str, seed: int) -> run.Result:
+def floor(found: DistilledSet, dataset: Dataset, protocol: Protocol, model: str, seed: int) -> Result:
     """Scores of random real images, as many a class as the set has, shown as it was and trained on in its way."""
     ipc = len(found.images) // len(dataset.classes)
     images = normalised(dataset.train.images[drawn(dataset, ipc, f"floor/{seed}")], found.view)
     labels = distilled.hard_labels(len(dataset.classes), ipc)
     real = replace(found, images=images, labels=labels, protocol=protocol, lr=None)
-    return run.evaluate_set(real, dataset, [model], protocol, seed, Quiet())
+    return evaluate_sets([Subject(real, dataset, [model], protocol, seed)], Quiet())[0]
 
 
 def _plain(request: Request) -> dict[str, Any]:

@@ -154,8 +154,9 @@ def _facts(trained: Trained) -> dict[str, Any]:
 
 @app.command()
 def evaluate(
-    path: Annotated[
-        Path, typer.Argument(help="A run folder, a .safetensors file, or a .pt file as the upstreams save them.")
+    paths_given: Annotated[
+        list[Path],
+        typer.Argument(metavar="PATH...", help="Run folders, .safetensors files, or .pt files as the upstreams save."),
     ],
     *,
     model: Annotated[str, typer.Option(help="Models, joined by commas.")] = "",
@@ -170,26 +171,25 @@ def evaluate(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Train networks on a distilled set and test them, in the way of its method or in the one way for all."""
+    """Train networks on distilled sets and test them, in the way of its method or in the one way for all.
+
+    On a GPU, sets of one shape and protocol share their time.
+    """
     from runner import evaluation
 
+    models = tuple(filter(None, model.split(",")))
+    asked = [
+        evaluation.Request(path, dataset, data, models, networks, protocol, seed, tuple(changes or ()), zca)
+        for path in paths_given
+    ]
     with show.bars() as watch:
-        asked = evaluation.Request(
-            path,
-            dataset,
-            data,
-            tuple(filter(None, model.split(","))),
-            networks,
-            protocol,
-            seed,
-            tuple(changes or ()),
-            zca,
-        )
-        result = evaluation.evaluate_file(asked, watch)
+        results = evaluation.evaluate_files(asked, watch)
     if as_json:
-        print_json(result)
+        print_json(results[0] if len(results) == 1 else {"state": "complete", "sets": results})
+    elif len(results) == 1:
+        show.scores(results[0], f"{paths_given[0]}, {protocol} protocol")
     else:
-        show.scores(result, f"{path}, {protocol} protocol")
+        show.scores_of_sets(dict(zip(map(str, paths_given), results, strict=True)), f"{protocol} protocol")
 
 
 @app.command()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +13,12 @@ import scipy.stats
 
 from adapters.registry import ADAPTERS
 from runner import patching, paths
-from runner.bench import engine, work
-from runner.bench.cells import Task
+from runner.bench import engine
 from runner.bench.choices import Candidate, decide
-from runner.bench.work import More
 from runner.data import store
 from runner.plan import Request
 from tests import fake
+from tests.bench import in_this_process
 from tests.conftest import Outcome, Sdc
 
 SPEC = """\
@@ -38,14 +37,7 @@ Bench = Callable[..., Outcome]
 @pytest.fixture
 def bench(sdc: Sdc, fake_upstream: fake.Fake, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Bench:
     """`bench(text, *options)`: a spec with that text, its runs in `runs`, one task after another in this process."""
-
-    def here(
-        tasks: Sequence[Task], groups: object, more: More, runs: Path, on_end: Callable[[Task, str], None], **_: object
-    ) -> None:
-        for task in tasks:
-            on_end(task, work.carry_out(task, runs, more))
-
-    monkeypatch.setattr(engine, "carry_out", here)
+    in_this_process(monkeypatch)
 
     def call(text: str, *options: object) -> Outcome:
         (tmp_path / "spec.toml").write_text(text)
@@ -347,6 +339,7 @@ def test_the_choice_is_the_best_mean_and_its_record_holds_every_candidate_with_i
         (SPEC + "[choose]\nweights = [0, 1]\n", "weights are candidates: numbers above 0"),
         (SPEC + "[choose]\nweights = [1]\nvalidation = 100\n", "validation is 100; give a percentage"),
         (SPEC + "[evaluate]\nfloor = 1\n", "evaluate.floor is 1; give true or false"),
+        (SPEC + "[evaluate]\ntogether = 1\n", "evaluate.together is 1; give true or false"),
         (SPEC + '[evaluate]\nprotocol = "mine"\n', "unknown protocol"),
         (SPEC + "[method.dm]\nweights = [1]\n", "[method.dm] is of none of its methods: fake"),
         ("methods = [", "cannot read"),

@@ -16,7 +16,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from runner import patching, paths, run
+from runner import patching, paths, scoring
 from tests import fake
 from tests.conftest import Outcome, Sdc
 
@@ -222,7 +222,7 @@ def test_an_evaluation_without_memory_ends_with_what_takes_less_and_keeps_the_se
     def evaluate(*_: object, **__: Any) -> None:
         raise error
 
-    monkeypatch.setattr(run, "evaluate", evaluate)
+    monkeypatch.setattr(scoring, "evaluate_all", evaluate)
     outcome = sdc("run", "fake", "--weight", 0, "--set", "limit_per_class=3", "--runs", tmp_path / "runs", "--json")
 
     (folder,) = (tmp_path / "runs").iterdir()

@@ -20,7 +20,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from adapters.registry import ADAPTERS
-from runner import history, paths, process, run
+from runner import history, paths, process, scoring
 from tests import fake
 from tests.conftest import Outcome, Sdc
 
@@ -206,7 +206,7 @@ def test_an_interrupted_evaluation_goes_on_from_the_distilled_set(distil: Run, m
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(run, "evaluate", interrupted)
+        patch.setattr(scoring, "evaluate_all", interrupted)
         assert distil().code == 130
     (folder,) = paths.upstream().parent.glob("runs/*")
     made = (folder / "distilled.safetensors").stat().st_mtime_ns
