@@ -1,7 +1,7 @@
 """Runs a script in double precision and keeps what its first step on the images sees: python double.py SCRIPT OUT ARGS...
 
-Started by the launcher in the script's place. Writes the images before their first update with the gradient that
-reached them, the soft labels if there are any, and the parameters of the last network built.
+Started by the launcher in the script's place; ends before the second such step. Writes the images before their first
+update with the gradient that reached them, the soft labels if there are any, and the parameters of the last network built.
 """
 
 from __future__ import annotations
@@ -71,7 +71,9 @@ def look(optimizer: Optimizer, out: str) -> None:
         for tensor in group["params"]:
             if isinstance(tensor, torch.nn.Parameter):
                 continue
-            if tensor.dim() == 4 and "images" not in found:
+            if tensor.dim() == 4 and "images" in found:  # that was the first step
+                raise SystemExit
+            if tensor.dim() == 4:
                 found.update(images=tensor.detach().clone(), gradient=tensor.grad.clone())
             if tensor.dim() == 2 and "labels" not in found:
                 found.update(labels=tensor.detach().clone())
