@@ -91,8 +91,9 @@ def environment(job: Job) -> dict[str, str]:
         "PYTHONUNBUFFERED": "1",
         "WANDB_MODE": "disabled",
     }
-    # Without a GPU, half the time can go into fresh pages for large tensors; huge pages are fewer.
-    of_cpu = {"CUDA_VISIBLE_DEVICES": "", "THP_MEM_ALLOC_ENABLE": "1"} if job.device == "cpu" else {}
+    # Without a GPU, half the time can go into fresh pages for large tensors: huge ones are fewer, freed ones are kept.
+    kept = {"THP_MEM_ALLOC_ENABLE": "1", "MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(2**40)}
+    of_cpu = {"CUDA_VISIBLE_DEVICES": ""} | kept if job.device == "cpu" else {}
     return {**os.environ, **ours, **of_cpu}
 
 
