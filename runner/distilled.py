@@ -145,8 +145,8 @@ def unclipped(distilled: DistilledSet) -> Tensor:
 
 def save_picture(distilled: DistilledSet, path: Path) -> None:
     """Write the images as a PNG, a row a class."""
-    from torchvision.utils import save_image  # takes seconds to import, which only a finished run needs
+    from runner.launcher.light import torchvision  # takes a moment to import, which only a finished run needs
 
     row = max(1, len(distilled.images) // len(distilled.view.classes))
     with replacing(path) as partial:
-        save_image(pixels(distilled), partial, nrow=row, padding=2, pad_value=1.0, format="png")
+        torchvision.utils.save_image(pixels(distilled), partial, nrow=row, padding=2, pad_value=1.0, format="png")

@@ -11,7 +11,7 @@ import signal
 import sys
 from pathlib import Path
 
-from runner.launcher import data, device, layout, memory, options, recorder, start, whitening
+from runner.launcher import data, device, layout, light, memory, options, recorder, start, whitening
 from runner.launcher.clock import Clock
 from runner.launcher.follow import Follow
 from runner.launcher.job import DIVERGED, IDLE, INTERRUPTED, DivergedError, IdleError, Job
@@ -34,6 +34,7 @@ def main() -> int:
     if job.device == "cpu":
         device.install()
     layout.install()
+    light.install()
     data.install(job)
     if job.whiten:
         whitening.install(job.whitening, Path(job.whitened) if job.whitened else None)

@@ -38,7 +38,8 @@ class Clock:
         os.environ["CUBLAS_WORKSPACE_CONFIG"] = ":4096:8"
         torch.backends.cudnn.benchmark = False
         torch.backends.cudnn.deterministic = True
-        torch.use_deterministic_algorithms(True, warn_only=True)
+        os.environ["TORCHINDUCTOR_DETERMINISTIC"] = "1"
+        torch.set_deterministic_debug_mode("warn")  # use_deterministic_algorithms would import the compiler, to tell it
         self.begin(self._seed)
         real = time.time
 

@@ -9,14 +9,15 @@ from typing import Any
 
 import numpy as np
 import torch
-import torchvision
 from PIL import Image
 from safetensors.torch import load_file
 from torch import Tensor
 from torch.utils.data import Dataset
-from torchvision import transforms
 
 from runner.launcher.job import Job
+from runner.launcher.light import torchvision
+
+transforms = torchvision.transforms
 
 _BLOCK = 2**20
 """Bytes of images transformed in one go: they stay in the processor's cache."""
