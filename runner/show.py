@@ -144,9 +144,9 @@ def scores(result: Mapping[str, Any], title: str) -> None:
 
 
 def scores_of_sets(results: Mapping[str, Mapping[str, Any]], title: str) -> None:
-    """The same of several sets, by the names that these are given: a row a set and model."""
-    rows = [[name, *row] for name, result in results.items() for row in _scores(result)]
-    table(title, ("set", "model", *_NUMBERS), rows, right=_NUMBERS)
+    """The same of several sets, by the names that these are given, which may be long: a row a set and model."""
+    rows = [[*row, name] for name, result in results.items() for row in _scores(result)]
+    table(title, ("model", *_NUMBERS, "set"), rows, right=_NUMBERS)
 
 
 _NUMBERS = ("mean %", "std %", "n")

@@ -128,12 +128,12 @@ def _untouched(tree: Path, outcome: Outcome, dataset: sets.Dataset, work: Path) 
     work.mkdir()
     log = (Path(outcome.json["run"]) / "log.txt").read_text().splitlines()[0].removeprefix("$ ")
     script, *argv = shlex.split(log)
-    at = argv.index("--sdc_lambda")
+    argv = argv[: argv.index("--sdc_lambda")]  # behind all of the script's own
     served = work / "served.safetensors"
     save_file(sets.tensors(dataset), served)
     Job(
         script=str(tree / script),
-        argv=tuple(argv[:at] + argv[at + 4 :]),
+        argv=tuple(argv),
         seed=outcome.json["seed"],
         device="cuda" if torch.cuda.is_available() else "cpu",
         slot="CIFAR10",
