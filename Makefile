@@ -15,7 +15,7 @@ $(READY): pyproject.toml constraints.txt
 	@touch $@
 
 demo: $(READY)
-	$(BIN)/python -m runner.demo
+	$(BIN)/python -m sdc.cli.demo
 
 test: $(READY)
 	$(BIN)/python -m pytest -n 2 --dist worksteal --durations=10

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from decimal import Decimal
 
-from adapters import recipes, trajectories
-from adapters.base import Adapter, Job, Option, Patch, Upstream, Value
+from sdc.adapters import recipes, trajectories
+from sdc.adapters.base import Adapter, Job, Option, Patch, Upstream, Value
 
 OPTIONS = trajectories.OPTIONS | {
     "lr_img": Option(1000, trajectories.OPTIONS["lr_img"].help),  # its configuration takes whole numbers only
@@ -79,9 +79,9 @@ ADAPTER = Adapter(
     patch=Patch(
         script="distill/DATM.py",
         file="datm-DATM.patch",
-        sha256="4c2b5519d9fd345bc07b3330037ad470845bb35f5454fcac7ad56c34d2683c89",
+        sha256="a2d897e061d5632f39e1a05d5ea53b23b9093ca77c66a83afa5c17ce9d8c4125",
         before="5ed82ab2f6553a1f922b2e57ba29e2a7cac068f0",
-        after="fccac617f20dea7f7a515e6340b5865740c4e57a",
+        after="d94ebf808750b0a0b9d26e2d563dd7f1e1e30c35",
     ),
     datasets=trajectories.DATASETS,
     slots=trajectories.SLOTS,

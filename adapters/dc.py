@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from adapters import recipes, vico
-from adapters.base import Adapter, Job, Option, Value
+from sdc.adapters import recipes, vico
+from sdc.adapters.base import Adapter, Job, Option, Value
 
 
 def evaluation(job: Job) -> Mapping[str, Value]:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from adapters import recipes, vico
-from adapters.base import Adapter, Option
+from sdc.adapters import recipes, vico
+from sdc.adapters.base import Adapter, Option
 
 ADAPTER = Adapter(
     method="dsa",

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from adapters import recipes, vico
-from adapters.base import Adapter, Job, Option, Patch, Upstream
+from sdc.adapters import recipes, vico
+from sdc.adapters.base import Adapter, Job, Option, Patch, Upstream
 
 _LOOPS = {ipc: max(10, ipc) for ipc in vico.IPC}
 """Updates of the images in an outer iteration, by ipc."""
@@ -36,9 +36,9 @@ ADAPTER = Adapter(
     patch=Patch(
         script="main.py",
         file="dsac-main.patch",
-        sha256="259f60c3a5a05c73f00d807e8d566ee232f747e2dbd62d05c1a75a2cf0d4da99",
+        sha256="ac0860083af70a8bad85190e0c9738d7920552e0fe2bf14b2c9412541002afbc",
         before="034d6fd0d111f639c6791506112b562d0c2f09c7",
-        after="4073f24f2e38d4983db1cd09fa0404a82d757119",
+        after="32d305301c46a93b403b681e1fbf97c4b9214a8b",
     ),
     datasets={name: own for name, own in vico.DATASETS.items() if name != "tinyimagenet"},
     slots=tuple(slot for slot in vico.SLOTS if slot.size <= 32),

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from adapters import recipes, trajectories
-from adapters.base import Adapter, Option, Patch, Upstream
+from sdc.adapters import recipes, trajectories
+from sdc.adapters.base import Adapter, Option, Patch, Upstream
 
 ADAPTER = Adapter(
     method="ftd",
@@ -16,9 +16,9 @@ ADAPTER = Adapter(
     patch=Patch(
         script="distill/distill_FTD.py",
         file="ftd-distill_FTD.patch",
-        sha256="26f3f6893cfddf0b2c859bf9e9df045aa60ed7163ee646bf504c5ba73390d08b",
+        sha256="5a92790adf50c2d4fe8c67898d5456cab9a1e15ae3419f3838a0683e26e5a2f9",
         before="5b94d9a4c67fc3f835caca15db08b4d033fa4e45",
-        after="2ac0719c78dbc4dc38d0009ec79fc73f68761fb4",
+        after="836dd99e91f6b86802107f56a29d7410d993b8f1",
     ),
     datasets=trajectories.DATASETS,
     slots=trajectories.SLOTS,

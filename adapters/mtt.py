@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from adapters import recipes, trajectories
-from adapters.base import Adapter, Patch, Upstream
+from sdc.adapters import recipes, trajectories
+from sdc.adapters.base import Adapter, Patch, Upstream
 
 ADAPTER = Adapter(
     method="mtt",
@@ -16,9 +16,9 @@ ADAPTER = Adapter(
     patch=Patch(
         script="distill.py",
         file="mtt-distill.patch",
-        sha256="2b2e64577996db05294ff563c86bb48f2c854dadd95658b9645bf750a5461da8",
+        sha256="6ebc430290f07e318df5dc42b2b21c724b1815a33123916f2e3f43caadc3881b",
         before="d65af72b511f1da182c39404846de1467f04e020",
-        after="f370757ed54c13baa4d8460c5bf1752a35820730",
+        after="cb571a4dc13f35512e37b643d85e393fbb934e08",
     ),
     datasets=trajectories.DATASETS,
     slots=trajectories.SLOTS,

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from adapters import datm, dc, dm, dsa, dsac, ftd, mtt, tesla
-from adapters.base import Adapter
+from sdc.adapters import datm, dc, dm, dsa, dsac, ftd, mtt, tesla
+from sdc.adapters.base import Adapter
 
 ADAPTERS: dict[str, Adapter] = {
     "dc": dc.ADAPTER,

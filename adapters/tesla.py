@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from adapters import recipes, trajectories
-from adapters.base import Adapter, Patch, Upstream
+from sdc.adapters import recipes, trajectories
+from sdc.adapters.base import Adapter, Patch, Upstream
 
 ADAPTER = Adapter(
     method="tesla",
@@ -16,9 +16,9 @@ ADAPTER = Adapter(
     patch=Patch(
         script="distill.py",
         file="tesla-distill.patch",
-        sha256="8a0a50882dfe6a5464863b73e6b167deaf50ebd3f7429ca7c4c65c5ca83e23b4",
+        sha256="e26233b4756d743a350771193d1d38b8b9f6c592a6ff80e6ccb80d9869496cbc",
         before="ff4b8cff8c6a6e05ae88fedb5042d02558b07f46",
-        after="2fba47a6e1c563c16cab19eaf3fabe35414ebb41",
+        after="cdd9c918b242a588d9fe734601c07b93fe94b189",
     ),
     datasets=trajectories.DATASETS,
     slots=trajectories.SLOTS,

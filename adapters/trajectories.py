@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from adapters.base import Experts, Job, Option, Slot, Value, flags
+from sdc.adapters.base import Experts, Job, Option, Slot, Value, flags
 
 DATASETS = {"cifar10": "CIFAR10", "cifar100": "CIFAR100", "tinyimagenet": "Tiny"}
 SLOTS = (

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from adapters.base import Job, Option, Patch, Slot, Upstream, Value, flags
+from sdc.adapters.base import Job, Option, Patch, Slot, Upstream, Value, flags
 
 UPSTREAM = Upstream(
     url="https://github.com/VICO-UoE/DatasetCondensation",
@@ -17,16 +17,16 @@ UPSTREAM = Upstream(
 MAIN = Patch(
     script="main.py",
     file="vico-main.patch",
-    sha256="3a72160899a4f41b43bfa979a9dd18abc544ec817e7ed301ea7c7925f68997ad",
+    sha256="32fab7f7782eb97d4aeb91bf89fde6b74efd5ef942e596d54bdab86c699c8ee5",
     before="3d957b752a5132847101f5effa01f8053d3affc1",
-    after="c0a8044e32790e913e6c7a27d2ff3af3fecbf6ac",
+    after="66d44375381ce593f9479000b6d8159ea4731988",
 )
 MAIN_DM = Patch(
     script="main_DM.py",
     file="vico-main_DM.patch",
-    sha256="90a168990cd76a74c992a77c8b9a2f3bd05b107f36e86b856b10397506d6f8c2",
+    sha256="405f9080813034c2649d252c8f8d9d587acd86e84a11e59ae079e3f4873faff9",
     before="6e0439acea824714fc514496d27ded6dffa71df2",
-    after="a834dc22dfc1276aa1da612a795258fed7a70719",
+    after="0c5ebfce926b11f17360ea22f8d6f781d1d7bfdc",
 )
 
 DATASETS = {

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from runner.data.sets import Dataset
+    from sdc.data.sets import Dataset
 
 FOLDER = "cifar-10-batches-py"
 _HASHES = "md5.json"

@@ -16,14 +16,14 @@ from typing import Any, get_args
 
 import torch
 
-from analysis import parts
-from analysis.panel import Request
-from analysis.parts import Ranked, Which
-from analysis.sources import real
-from runner.evaluate import evaluate, summary
-from runner.protocol import UNIFORM, override
-from runner.show import bars
-from runner.view import normalised
+from sdc.analysis.difficulty import parts
+from sdc.analysis.difficulty.panel import Request
+from sdc.analysis.difficulty.parts import Ranked, Which
+from sdc.analysis.difficulty.samples import real
+from sdc.cli.show import bars
+from sdc.evaluation.protocol import UNIFORM, override
+from sdc.evaluation.training import evaluate, summary
+from sdc.evaluation.view import normalised
 
 
 def main() -> None:

@@ -28,16 +28,18 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from adapters.registry import ADAPTERS
-from runner import patching, paths, stacked
-from runner.augment import make, side_by_side
-from runner.data import store
-from runner.data.sets import drawn
-from runner.distilled import hard_labels
-from runner.evaluate import evaluate, shuffled, train
-from runner.networks import build
-from runner.protocol import UNIFORM, Protocol, override
-from runner.view import View, normalised
+from sdc.adapters.registry import ADAPTERS
+from sdc.data import store
+from sdc.data.sets import drawn
+from sdc.evaluation import stacked
+from sdc.evaluation.augment import make, side_by_side
+from sdc.evaluation.distilled import hard_labels
+from sdc.evaluation.networks import build
+from sdc.evaluation.protocol import UNIFORM, Protocol, override
+from sdc.evaluation.training import evaluate, shuffled, train
+from sdc.evaluation.view import View, normalised
+from sdc.ground import paths
+from sdc.patching import apply, clones
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 TESTED = 10_000
@@ -173,7 +175,7 @@ def _images(ipc: int, tested: int) -> Tensors:
 
 def _upstream(given: Tensors, model: str, protocol: Protocol) -> Tensors:
     """Accuracy and seconds of each network of the true evaluator, in a process of its own."""
-    patching.apply(ADAPTERS["dc"])  # clones it; what evaluates lies in a file that no patch touches
+    apply.apply(ADAPTERS["dc"])  # clones it; what evaluates lies in a file that no patch touches
     told = {
         "model": model,
         "seed": 100,
@@ -190,7 +192,7 @@ def _upstream(given: Tensors, model: str, protocol: Protocol) -> Tensors:
         command = [
             sys.executable,
             str(UPSTREAM),
-            str(patching.clone_path(ADAPTERS["dc"])),
+            str(clones.clone_path(ADAPTERS["dc"])),
             "timed",
             str(source),
             str(target),

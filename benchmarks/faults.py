@@ -29,8 +29,9 @@ from PIL import Image
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
-from adapters.registry import ADAPTERS
-from runner import patching, paths
+from sdc.adapters.registry import ADAPTERS
+from sdc.ground import paths
+from sdc.patching import apply, clones
 
 SETTINGS = (
     *("model=ConvNetW32", "limit_per_class=16", "batch_real=16", "Iteration=60"),
@@ -61,7 +62,7 @@ def main() -> int:
     parser.add_argument("--json", action="store_true")
     asked = parser.parse_args()
     adapter = ADAPTERS[asked.method]
-    patching.apply(adapter)
+    apply.apply(adapter)
     began = time.monotonic()
     with tempfile.TemporaryDirectory() as name, ThreadPoolExecutor(asked.at_once) as pool:
         folder = Path(name)
@@ -81,7 +82,7 @@ def main() -> int:
         "completed": sum(tally.completed for tally in tallies),
         "results lost": sum(tally.lost for tally in tallies),
         "half files": sum(len(tally.half) for tally in tallies),
-        "upstream trees dirty": int(patching.status(adapter).state != "patched"),
+        "upstream trees dirty": int(clones.status(adapter).state != "patched"),
         "kills": sum(tally.kills for tally in tallies),
         "resumed in": dict(Counter(stage for tally in tallies for stage in tally.resumed)),
         "seconds": round(time.monotonic() - began),
@@ -99,7 +100,7 @@ def main() -> int:
 def _command(method: str, runs: Path) -> list[str]:
     settings = [word for setting in SETTINGS for word in ("--set", setting)]
     words = ["run", method, "--weight", "0.1", *settings, "--runs", str(runs), "--json"]
-    return [sys.executable, "-c", "from runner.cli import main; main()", *words]
+    return [sys.executable, "-c", "from sdc.cli import main; main()", *words]
 
 
 def _start(command: list[str]) -> subprocess.Popen[str]:

@@ -27,8 +27,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from plugins import sdc
-from runner.networks import build
+from sdc.evaluation.networks import build
+from sdc.plugins import sdc
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 CLASSES = 10

@@ -1,4 +1,4 @@
-"""Per-sample gradient norms: side by side (analysis.gradn) against one sample at a time.
+"""Per-sample gradient norms: side by side (sdc.analysis.difficulty.gradn) against one sample at a time.
 
 `python -m benchmarks.gradn [--models ConvNetW32,ConvNet] [--samples N] [--chunks 1,4,8,16,32] [--rounds N] [--json]`.
 Random 32x32 images on freshly initialised networks; all ways in turn, medians of the rounds, with one thread and with
@@ -21,8 +21,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from analysis.gradn import sample_norms
-from analysis.judges import fresh
+from sdc.analysis.difficulty.gradn import sample_norms
+from sdc.analysis.difficulty.judges import fresh
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 

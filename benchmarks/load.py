@@ -22,13 +22,14 @@ from typing import Any
 
 import torch
 
-from adapters.registry import ADAPTERS
 from benchmarks import batches
-from runner import patching, paths
-from runner.data import store
-from runner.data.sets import Dataset
-from runner.launcher import data
-from runner.launcher.job import Job
+from sdc.adapters.registry import ADAPTERS
+from sdc.data import store
+from sdc.data.sets import Dataset
+from sdc.ground import paths
+from sdc.launcher import serving
+from sdc.launcher.job import Job
+from sdc.patching import apply, clones
 
 LOADED = "real images channel 0"
 CHILD = "import sys; from pathlib import Path; from benchmarks.load import child; child(sys.argv[1], Path(sys.argv[2]))"
@@ -42,7 +43,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--json", action="store_true")
     asked = parser.parse_args()
-    patching.apply(ADAPTERS["dc"])
+    apply.apply(ADAPTERS["dc"])
     dataset = store.load("cifar10", asked.data)
     seconds: dict[str, list[float]] = {"own": [], "bridge": []}
     with tempfile.TemporaryDirectory() as name:
@@ -85,9 +86,9 @@ def _seconds(way: str, work: Path) -> float:
 
 def child(way: str, work: Path) -> None:
     """Be the script's process: install one of the two ways, then run the script."""
-    script = patching.script_path(ADAPTERS["dc"])
+    script = clones.script_path(ADAPTERS["dc"])
     if way == "bridge":
-        data.install(Job.read(work / "job.json"))
+        serving.install(Job.read(work / "job.json"))
     else:
         batches.trust(work)
     sys.argv = [str(script), *OPTIONS, "--data_path", str(work), "--save_path", str(work / "result")]

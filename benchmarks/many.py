@@ -19,15 +19,15 @@ import tempfile
 import time
 from pathlib import Path
 
-from adapters.registry import ADAPTERS
-from runner.paths import ROOT
+from sdc.adapters.registry import ADAPTERS
+from sdc.ground.paths import ROOT
 from tests import runs as made_up
 
 METHODS = tuple(method for method in ADAPTERS if method != "dsac")
 DATASETS, IPC, SEEDS = ("digits", "mnist"), (1, 10), 8
 WEIGHTS = (0, 0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30)
 STEPS = 200
-COMMAND = "from runner.cli import main; main()"
+COMMAND = "from sdc.cli import main; main()"
 
 
 def main() -> None:

@@ -33,12 +33,15 @@ from typing import Any
 
 import torch
 
-from adapters.registry import ADAPTERS
 from benchmarks import batches
-from runner import experts, networks, patching, paths
-from runner.data import store
-from runner.plan import Plan, Request, plan
-from runner.watch import Quiet
+from sdc.adapters.registry import ADAPTERS
+from sdc.data import store
+from sdc.distillation import experts
+from sdc.evaluation import networks
+from sdc.ground import paths
+from sdc.ground.watch import Quiet
+from sdc.patching import apply, clones
+from sdc.plan.request import Plan, Request, plan
 
 WHOLE = ("limit_per_class=0",)
 SHORT = 0.005
@@ -103,12 +106,12 @@ def _measured(method: str, zca: bool, data: Path, scratch: Path, rounds: int) ->
     changes = (*WHOLE, *([f"zca={int(zca)}"] if zca or "zca" in ADAPTERS[method].options else []))
     planned = plan(Request(method, 0.0, "cifar10", data, changes=changes), Quiet())
     with _environment("SDC_UPSTREAM", scratch / "upstream"):
-        patching.present(planned.adapter)
-        script, tree = patching.script_path(planned.adapter), patching.clone_path(planned.adapter)
-    patching.apply(planned.adapter)
+        clones.present(planned.adapter)
+        script, tree = clones.script_path(planned.adapter), clones.clone_path(planned.adapter)
+    apply.apply(planned.adapter)
     _make_experts(planned)
     words = [word for change in changes for word in ("--set", change)]
-    command = ["runner", "run", method, "--dataset", "cifar10", "--data", str(data), "--weight", "0", *words]
+    command = ["sdc", "run", method, "--dataset", "cifar10", "--data", str(data), "--weight", "0", *words]
     seconds: Seconds = {"untouched": [], "ours": [], "command": []}
     if zca:
         seconds["first"] = [_ours(command)[0]]

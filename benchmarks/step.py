@@ -25,13 +25,14 @@ from typing import Any
 import torch
 from torch.optim.optimizer import Optimizer, register_optimizer_step_post_hook
 
-from adapters.registry import ADAPTERS
-from runner import behaviour, experts, jobs, patching, process
-from runner.launcher import __main__ as launcher
-from runner.launcher.job import Job
-from runner.launcher.tap import synthetic
-from runner.plan import Plan, Request, plan
-from runner.watch import Quiet
+from sdc.adapters.registry import ADAPTERS
+from sdc.distillation import behaviour, experts, jobs, process
+from sdc.ground.watch import Quiet
+from sdc.launcher import __main__ as launcher
+from sdc.launcher.job import Job
+from sdc.launcher.tap import synthetic
+from sdc.patching import apply, clones
+from sdc.plan.request import Plan, Request, plan
 
 WEIGHT = 1e-3
 """Small, so that both scripts go about the same way; what the term costs does not depend on it."""
@@ -76,12 +77,12 @@ def _row(method: str, asked: argparse.Namespace) -> dict[str, Any]:
         recipe=asked.recipe, changes=tuple(asked.changes),
     )  # fmt: skip
     planned = plan(request, Quiet())
-    patching.apply(planned.adapter)
+    apply.apply(planned.adapter)
     trained = experts.ready(planned, Quiet())
     seconds: Side = {"untouched": [], "patched": []}
     mib: Side = {"untouched": [], "patched": []}
     with tempfile.TemporaryDirectory() as name:
-        tree = behaviour.Tree(patching.clone_path(planned.adapter), patching.pinned_script(planned.adapter))
+        tree = behaviour.Tree(clones.clone_path(planned.adapter), clones.pinned_script(planned.adapter))
         behaviour.copy_untouched(tree, planned.adapter, Path(name) / "tree")
         for number in range(asked.rounds):
             for side in seconds:
@@ -142,7 +143,7 @@ def child(job: str, marks: str, count: str) -> int:
             raise SystemExit(0)
 
     register_optimizer_step_post_hook(mark)
-    sys.argv = ["runner.launcher", job]
+    sys.argv = ["sdc.launcher", job]
     return launcher.main()
 
 

@@ -31,13 +31,14 @@ from typing import Any
 
 import torch
 
-from adapters.registry import ADAPTERS
 from benchmarks import batches
-from runner import patching, paths
-from runner.cores import cores
-from runner.data import store
-from runner.plan import Request, plan
-from runner.watch import Quiet
+from sdc.adapters.registry import ADAPTERS
+from sdc.data import store
+from sdc.ground import paths
+from sdc.ground.cores import cores
+from sdc.ground.watch import Quiet
+from sdc.patching import apply, clones
+from sdc.plan.request import Request, plan
 
 METHODS = ("dc", "dm")
 EPOCHS = 300
@@ -76,7 +77,7 @@ def main() -> None:
         "epochs": EPOCHS,
     }
     for method in METHODS:
-        patching.apply(ADAPTERS[method])
+        apply.apply(ADAPTERS[method])
     with tempfile.TemporaryDirectory() as name:
         work = Path(name)
         os.environ["SDC_CACHE"] = str(work / "cache")
@@ -116,7 +117,7 @@ def _by_hand(
             "sdc_lambda": weight,
         }
         more = [word for name, value in own.items() for word in (f"--{name}", str(value))]
-        script = patching.script_path(planned.adapter)
+        script = clones.script_path(planned.adapter)
         began = time.monotonic()
         words = [str(script), str(work), *planned.adapter.argv(planned.job), *more]
         said = _said(["benchmarks.by_hand", *words], script.parent)
@@ -137,7 +138,7 @@ def _by_bench(
     spec = work / "sweep.toml"
     spec.write_text(SPEC.format(**lists, data=data.resolve(), settings=lines))
     began = time.monotonic()
-    found = json.loads(_said(["runner", "bench", str(spec), "--runs", str(work / "runs"), "--json"], paths.ROOT))
+    found = json.loads(_said(["sdc", "bench", str(spec), "--runs", str(work / "runs"), "--json"], paths.ROOT))
     seconds = time.monotonic() - began
     count = len(METHODS) * len(weights) * len(seeds)
     assert found["states"] == {"done": count}, found

@@ -16,8 +16,8 @@ import torch
 from torch.optim.optimizer import Optimizer, register_optimizer_step_post_hook
 
 from benchmarks import batches
-from runner.launcher import device, recorder
-from runner.launcher.tap import synthetic
+from sdc.launcher import device, recorder
+from sdc.launcher.tap import synthetic
 
 
 def main() -> None:

@@ -19,11 +19,13 @@ from typing import Any
 import pytest
 from filelock import FileLock
 
-from adapters.base import Adapter
-from adapters.registry import ADAPTERS
-from runner import cli, patching, paths
-from runner.errors import FatalError
-from runner.files import replacing
+from sdc import cli
+from sdc.adapters.base import Adapter
+from sdc.adapters.registry import ADAPTERS
+from sdc.ground import paths
+from sdc.ground.errors import FatalError
+from sdc.ground.files import replacing
+from sdc.patching import apply, clones
 from tests import fake
 
 # What is started in a shell's background ignores Ctrl-C, and so would the commands that tests interrupt.
@@ -98,13 +100,13 @@ def upstream_tree(shared: Path) -> Callable[[str], Path]:
 
 
 def _pristine(adapter: Adapter) -> Path:
-    if patching.status(adapter).state != "pristine":
+    if clones.status(adapter).state != "pristine":
         try:
-            patching.apply(adapter)
+            apply.apply(adapter)
         except FatalError as error:
             pytest.skip(f"the true upstream cannot be reached: {error}")
-        patching.revert(adapter)
-    return patching.clone_path(adapter)
+        apply.revert(adapter)
+    return clones.clone_path(adapter)
 
 
 @pytest.fixture

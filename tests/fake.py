@@ -14,9 +14,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from adapters import registry
-from adapters.base import Adapter, Job, Option, Patch, Slot, Upstream, flags
-from runner.git import blob_hash
+from sdc.adapters import registry
+from sdc.adapters.base import Adapter, Job, Option, Patch, Slot, Upstream, flags
+from sdc.patching.git import blob_hash
 
 URL = "https://upstream.invalid/owner/fake"
 
@@ -66,7 +66,7 @@ for step in range(args.steps):
 """
 HELPERS = "def shrink(image):\n    return image * 0.5\n"
 ADDED = {
-    "from helpers import shrink": "from plugins import sdc",
+    "from helpers import shrink": "import sdc",
     'parser.add_argument("--end")': "sdc.add_options(parser)",
     "    loss = ((images - goal - jitter) ** 2).mean()": "    loss = sdc.corrected(loss, [images], args, step, args.steps - 1)",
 }
@@ -184,7 +184,7 @@ def _git(repository: Path, *arguments: str) -> str:
 
 def main() -> int:
     """`python -m tests.fake FOLDER ARGUMENTS...`: the command line in a process of its own, with the method `fake`."""
-    from runner import cli
+    from sdc import cli
 
     registry.ADAPTERS["fake"] = opened(Path(sys.argv[1])).adapter
     return cli.call(sys.argv[2:])

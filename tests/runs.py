@@ -14,9 +14,9 @@ from typing import Any
 
 from PIL import Image
 
-from adapters.registry import ADAPTERS
-from runner.errors import FatalError
-from runner.settings import resolve
+from sdc.adapters.registry import ADAPTERS
+from sdc.ground.errors import FatalError
+from sdc.plan.settings import resolve
 
 LIBRARIES = {"torch": "2.14.1", "torchvision": "0.29.1", "numpy": "2.4.6", "scipy": "1.17.1", "kornia": "0.9.0"}
 CLASSES = 10

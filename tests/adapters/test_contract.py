@@ -13,12 +13,13 @@ from typing import Any
 import pytest
 import yaml
 
-from adapters.base import Adapter, Job, Slot, Upstream
-from adapters.registry import ADAPTERS
-from runner import networks, paths
-from runner.protocol import from_dict
-from runner.scaffold import UNFILLED
-from runner.settings import resolve
+from sdc.adapters.base import Adapter, Job, Slot, Upstream
+from sdc.adapters.registry import ADAPTERS
+from sdc.evaluation import networks
+from sdc.evaluation.protocol import from_dict
+from sdc.ground import paths
+from sdc.patching.scaffold import UNFILLED
+from sdc.plan.settings import resolve
 
 SHAPES = {
     **dict.fromkeys(("mnist", "fashionmnist"), (10, 1, 28)),

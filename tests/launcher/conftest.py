@@ -18,8 +18,8 @@ from filelock import FileLock
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from runner import paths
-from runner.launcher.job import Job
+from sdc.ground import paths
+from sdc.launcher.job import Job
 
 CLASSES = ("heron", "otter", "newt")
 TIMEOUT = 120.0
@@ -84,7 +84,7 @@ class Child:
 
     @property
     def command(self) -> list[str]:
-        return [sys.executable, "-P", "-m", "runner.launcher", str(self.folder / "job.json")]
+        return [sys.executable, "-P", "-m", "sdc.launcher", str(self.folder / "job.json")]
 
     def start(self, *before: str) -> subprocess.Popen[str]:
         """Start the launcher, as a group of its own, behind the command `before` if there is one."""

@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from runner.launcher import whitening
+from sdc.launcher import whitening
 from tests.launcher.conftest import Child, written
 
 ZCA = kornia.enhance.ZCAWhitening

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from plugins import sdc
+from sdc.plugins import sdc
 
 LABELS = torch.tensor([1, 1, 1])
 

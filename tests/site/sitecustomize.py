@@ -14,7 +14,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-REGISTRY = "adapters.registry"
+REGISTRY = "sdc.adapters.registry"
 
 
 class Registry(MetaPathFinder):

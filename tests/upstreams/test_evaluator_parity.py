@@ -16,11 +16,11 @@ from safetensors.torch import load_file, save_file
 from sklearn.datasets import load_digits
 from torch import Tensor
 
-from runner.augment import Ranges, make
-from runner.evaluate import evaluate, train
-from runner.networks import NAMES, build
-from runner.protocol import Protocol
-from runner.view import View, normalised
+from sdc.evaluation.augment import Ranges, make
+from sdc.evaluation.networks import NAMES, build
+from sdc.evaluation.protocol import Protocol
+from sdc.evaluation.training import evaluate, train
+from sdc.evaluation.view import View, normalised
 from tests.upstreams.evaluate_upstream import digest
 
 pytestmark = pytest.mark.upstream

@@ -17,11 +17,13 @@ from safetensors.torch import load_file
 from torch import Tensor
 from torch.nn import functional as F
 
-from adapters.registry import ADAPTERS
-from runner import calibrate, experts, jobs, networks, patching, process
-from runner.launcher.job import Job
-from runner.plan import Plan, Request, plan
-from runner.watch import Quiet
+from sdc.adapters.registry import ADAPTERS
+from sdc.distillation import calibrate, experts, jobs, process
+from sdc.evaluation import networks
+from sdc.ground.watch import Quiet
+from sdc.launcher.job import Job
+from sdc.patching import apply
+from sdc.plan.request import Plan, Request, plan
 
 pytestmark = [pytest.mark.upstream, pytest.mark.slow]
 BY_CLASS = ("dc", "dsa", "dm", "dsac")
@@ -54,7 +56,7 @@ def first_step(planned: Plan, work: Path) -> dict[str, Tensor]:
     work.mkdir()
     if trained := experts.ready(planned, Quiet()):
         (work / "buffers").symlink_to(trained.folder)
-    patching.apply(planned.adapter)
+    apply.apply(planned.adapter)
     job, out = jobs.distillation(planned, work, work), work / "found.safetensors"
     process.launch(in_double(job, out), work, work / "log.txt", Quiet(), {})
     return load_file(out)
@@ -155,7 +157,7 @@ def test_calibration_measures_what_the_definition_says(
 ) -> None:
     asked, out, real = planned(method, 0.0), tmp_path / "found.safetensors", jobs.distillation
     monkeypatch.setattr(jobs, "distillation", lambda *arguments: in_double(real(*arguments), out))
-    patching.apply(asked.adapter)
+    apply.apply(asked.adapter)
 
     def watched(name: str, weight: float, leader: Path | None = None) -> Path:
         return calibrate.watched(asked, weight, 1, tmp_path / name, tmp_path / "log.txt", Quiet(), leader)

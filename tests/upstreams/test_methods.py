@@ -19,11 +19,12 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from adapters.registry import ADAPTERS
-from runner import distilled, paths
-from runner.data import sets, store
-from runner.launcher.job import Job
-from runner.view import resized
+from sdc.adapters.registry import ADAPTERS
+from sdc.data import sets, store
+from sdc.evaluation import distilled
+from sdc.evaluation.view import resized
+from sdc.ground import paths
+from sdc.launcher.job import Job
 from tests.conftest import Outcome, Sdc
 
 pytestmark = [pytest.mark.upstream, pytest.mark.slow, pytest.mark.usefixtures("true_upstream")]
@@ -147,7 +148,7 @@ def _untouched(tree: Path, outcome: Outcome, dataset: sets.Dataset, work: Path) 
         tree=str(tree),
         test_per_class=1,
     ).write(work / "job.json")
-    command = [sys.executable, "-P", "-m", "runner.launcher", str(work / "job.json")]
+    command = [sys.executable, "-P", "-m", "sdc.launcher", str(work / "job.json")]
     subprocess.run(command, cwd=work, check=True, capture_output=True, env=_environment())
     return load_file(work / "final.safetensors")["images"]
 

@@ -2,7 +2,7 @@
 
 Two runs of the patched script, at weight 0 and at another. What differs between them is the term's alone: random numbers
 of Python, numpy and torch, and the clock that scripts seed networks and augmentations from, are in the same state behind
-every iteration, so both see the same networks and real images. (The evaluation's seeds: tests/runner/test_run.py.)
+every iteration, so both see the same networks and real images. (The evaluation's seeds: tests/distillation/test_run.py.)
 """
 
 from __future__ import annotations
@@ -15,9 +15,10 @@ import pytest
 from safetensors.torch import load_file
 from torch import Tensor
 
-from runner import experts, jobs, patching, process
-from runner.plan import Request, plan
-from runner.watch import Quiet
+from sdc.distillation import experts, jobs, process
+from sdc.ground.watch import Quiet
+from sdc.patching import apply
+from sdc.plan.request import Request, plan
 
 pytestmark = [pytest.mark.upstream, pytest.mark.slow]
 WEIGHT, ITERATIONS = 0.5, 3
@@ -30,7 +31,7 @@ def ran(method: str, weight: float, work: Path, *more: str) -> dict[str, Tensor]
     planned = plan(Request(method, weight, recipe="trial", changes=changes), Quiet())
     if trained := experts.ready(planned, Quiet()):
         (work / "buffers").symlink_to(trained.folder)
-    patching.apply(planned.adapter)
+    apply.apply(planned.adapter)
     kept = {"history": str(work / "history"), "history_every": 1}
     job = dataclasses.replace(jobs.distillation(planned, work, work), **kept)
     process.launch(job, work, work / "log.txt", Quiet(), {})

@@ -19,10 +19,12 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from adapters.registry import ADAPTERS
-from runner import distilled, experts, jobs, paths, process, view
-from runner.plan import Request, plan
-from runner.watch import Quiet
+from sdc.adapters.registry import ADAPTERS
+from sdc.distillation import experts, jobs, process
+from sdc.evaluation import distilled, view
+from sdc.ground import paths
+from sdc.ground.watch import Quiet
+from sdc.plan.request import Request, plan
 from tests.conftest import Outcome, Sdc
 
 pytestmark = [pytest.mark.upstream, pytest.mark.slow]

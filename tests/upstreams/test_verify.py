@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from adapters.registry import ADAPTERS
-from runner import paths
+from sdc.adapters.registry import ADAPTERS
+from sdc.ground import paths
 from tests.conftest import Sdc
 from tests.fake import _commit
 
@@ -67,7 +67,7 @@ def test_a_fork_of_a_true_upstream_takes_the_patch_with_its_own_edits(
     assert told.split("\t")[:2] == ["5", "0"]
     assert sdc("revert", "ftd", "--to", fork).code == 0
     assert script.read_bytes() == edited
-    assert not (script.parent / "plugins").exists()
+    assert not (script.parent / "sdc.py").exists()
 
 
 def test_a_method_is_made_anew_by_the_commands_from_its_lines(
@@ -78,11 +78,10 @@ def test_a_method_is_made_anew_by_the_commands_from_its_lines(
     checkout = tmp_path / "checkout"
     for folder in ("adapters/recipes", "patches"):
         (checkout / folder).mkdir(parents=True)
-    (checkout / "pyproject.toml").touch()
     assert sdc("apply", "dsac").code == 0
     lines = (paths.upstream() / "dsac" / adapter.patch.script).read_bytes()
     shipped = (paths.PATCHES / adapter.patch.file).read_bytes()
-    monkeypatch.setattr(paths, "ROOT", checkout)
+    monkeypatch.setattr(paths, "ADAPTERS", checkout / "adapters")
     monkeypatch.setattr(paths, "PATCHES", checkout / "patches")
     asked = ("--upstream", adapter.upstream.url, "--commit", adapter.upstream.commit, "--script", adapter.patch.script)
 

@@ -1,1 +1,0 @@
-"""The science: sample difficulty and the scaling-law theory."""

@@ -1,1 +1,0 @@
-"""The machinery: git, launching, data, networks, evaluation, command line."""

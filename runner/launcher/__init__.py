@@ -1,1 +1,0 @@
-"""What runs inside an upstream process, around an unchanged upstream script."""

@@ -1,0 +1,312 @@
+"""From a spec to its tasks: what can be run, what is left out and why, and which weights must be measured first."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Literal
+
+from sdc.bench import choices
+from sdc.bench.choices import Candidate, Choice
+from sdc.bench.spec import AUTO, CHOSEN, Part, Spec, Weight
+from sdc.data.reading import reader, stem
+from sdc.distillation import calibrate, experts, run
+from sdc.ground.errors import FatalError
+from sdc.ground.watch import Quiet, Watch
+from sdc.plan.request import Plan, Request, plan
+
+State = Literal["done", "failed", "started", "to do", "waiting"]
+FAILED = "failed.json"
+INIT = "init_from="
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One run of the benchmark: what is asked for, the name of its folder, and the experts that it matches."""
+
+    request: Request
+    asked: Weight
+    """The weight in the spec's words."""
+    folder: str
+    experts: Path | None
+    """Where its experts are, or will be."""
+    model: str
+    networks: int
+    """The network of the distillation and the run's own evaluation, and how many are evaluated."""
+    validation: int = 0
+    """The percentage of training images that it is tested on; 0: it is tested on the test images."""
+    kind: tuple[object, ...] = ()
+    """What it shares with cells whose networks can be trained beside its own: model, shape, protocol."""
+
+    def name(self) -> str:
+        """It in a few words, for people."""
+        return _name(self.request, self.request.weight, self.asked, self.validation)
+
+    def state(self, runs: Path) -> State:
+        """What its folder in `runs` says."""
+        where = runs / self.folder
+        if run.complete(where):
+            return "done"
+        if self.failed(runs).is_file():
+            return "failed"
+        return "started" if where.is_dir() else "to do"
+
+    def failed(self, runs: Path) -> Path:
+        """The file that says why it failed, if it did."""
+        return runs / self.folder / FAILED
+
+
+@dataclass(frozen=True)
+class Measure:
+    """A calibration that weights of the form `auto:F` wait for."""
+
+    request: Request
+    folder: str
+    """Its file, relative to the folder of the runs."""
+    experts: Path | None
+
+    def name(self) -> str:
+        """It in a few words, for people."""
+        return f"calibrate {_name(self.request, 0.0, '', 0).replace(' weight 0', '')}"
+
+    def state(self, runs: Path) -> State:
+        """Whether it is measured, or failed."""
+        if (runs / self.folder).is_file():
+            return "done"
+        return "failed" if self.failed(runs).is_file() else "to do"
+
+    def failed(self, runs: Path) -> Path:
+        """The file that says why it failed, if it did."""
+        return (runs / self.folder).with_suffix(f".{FAILED}")
+
+
+Task = Cell | Measure
+
+
+@dataclass(frozen=True)
+class Waiting:
+    """A cell whose weight is not known yet."""
+
+    request: Request
+    asked: Weight
+    experts: Path | None
+    validation: int = 0
+
+    def name(self) -> str:
+        """It in a few words, for people."""
+        return _name(self.request, None, self.asked, self.validation)
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """What a method cannot do, and why."""
+
+    method: str
+    dataset: str
+    ipc: int
+    reason: str
+
+
+@dataclass(frozen=True)
+class Group:
+    """Experts that cells share: where they are, a request that trains them, what that takes, and the cells' number."""
+
+    where: Path
+    request: Request
+    cells: int
+    ready: bool
+    estimate: experts.Estimate | None
+    """None where they are there."""
+
+
+@dataclass(frozen=True)
+class Bench:
+    """The tasks of a spec. Those of each kind keep their places, whatever is done of them."""
+
+    measures: tuple[Measure, ...]
+    entries: tuple[Cell | Waiting, ...]
+    """In the order of the spec; one may be asked for in two ways."""
+    choices: tuple[Choice, ...]
+    left_out: tuple[LeftOut, ...]
+
+    @property
+    def cells(self) -> tuple[Cell, ...]:
+        """Those whose weight is known, each once."""
+        return tuple({cell.folder: cell for cell in self.entries if isinstance(cell, Cell)}.values())
+
+    @property
+    def waiting(self) -> tuple[Waiting, ...]:
+        """Those whose weight is not."""
+        return tuple(cell for cell in self.entries if isinstance(cell, Waiting))
+
+    @property
+    def tasks(self) -> tuple[Task, ...]:
+        """All that can be done by now, those that others wait for first."""
+        return (*self.measures, *sorted(self.cells, key=lambda cell: not cell.validation))
+
+
+def of(spec: Spec, runs: Path, watch: Watch) -> Bench:
+    """All tasks of a spec. Raises FatalError for data that cannot be had, or if no cell can be run."""
+    found = _Planner(spec, runs, watch)
+    watch.stage("planning", None)
+    for method, dataset, ipc in itertools.product(spec.methods, spec.datasets, spec.ipc):
+        part = spec.parts[method]
+        for start, model, schedule in itertools.product(spec.starts, part.models, part.schedules):
+            found.add(_request(spec, part, method, dataset, ipc, model, schedule, start), part.weights)
+    if not found.entries:
+        reasons = "\n".join(
+            f"  {gone.method} on {gone.dataset}, ipc {gone.ipc}: {gone.reason}" for gone in found.left_out
+        )
+        raise FatalError(f"no cell of this benchmark can be run:\n{reasons}")
+    return Bench(
+        tuple(found.measures.values()), tuple(found.entries.values()), tuple(found.choices), tuple(found.left_out)
+    )
+
+
+@dataclass
+class _Planner:
+    """What `of` has found so far. Data are read once, and each part of them once."""
+
+    spec: Spec
+    runs: Path
+    watch: Watch
+    measures: dict[str, Measure] = field(default_factory=dict)
+    entries: dict[tuple[Request, Weight], Cell | Waiting] = field(default_factory=dict)
+    choices: list[Choice] = field(default_factory=list)
+    left_out: dict[LeftOut, None] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self._read = reader(self.watch)
+
+    def add(self, base: Request, weights: Iterable[Weight]) -> None:
+        """The cells of a request at all weights and seeds, or the reason why it cannot be done."""
+        self._read(str(base.dataset), base.data, 0, 0)  # what cannot be read fails the benchmark, not this cell
+        try:
+            for asked in weights:
+                self._add(base, asked, self._number(base, asked))
+        except FatalError as error:
+            gone = LeftOut(base.method, str(base.dataset), base.ipc, str(error).splitlines()[0])
+            self.left_out[gone] = None
+
+    def _add(self, base: Request, asked: Weight, weight: float | None) -> list[Cell]:
+        """A cell a seed, or as many that wait; those that do not are returned."""
+        schedule = base.schedule if asked else "constant"  # at weight 0 there is nothing to ramp
+        found = [self._entry(replace(base, seed=seed, schedule=schedule), asked, weight) for seed in self.spec.seeds]
+        return [cell for cell in found if isinstance(cell, Cell)]
+
+    def _entry(self, request: Request, asked: Weight, weight: float | None) -> Cell | Waiting:
+        if (request, asked) not in self.entries:
+            planned = self._plan(replace(request, weight=weight or 0.0))
+            settings, matched = planned.settings, _experts(planned)
+            self.entries[request, asked] = (
+                Waiting(request, asked, matched, settings.validation)
+                if weight is None
+                else Cell(
+                    replace(request, weight=weight),
+                    asked,
+                    planned.cell.folder(),
+                    matched,
+                    settings.model,
+                    settings.networks,
+                    settings.validation,
+                    _kind(planned),
+                )
+            )
+        return self.entries[request, asked]
+
+    def _number(self, base: Request, asked: Weight) -> float | None:
+        """The weight that the spec's word means; None as long as it has to be measured."""
+        if not isinstance(asked, str):
+            return asked
+        if asked.startswith(AUTO):
+            return self._measured(base, float(asked.removeprefix(AUTO)))
+        return self._chosen(base)
+
+    def _measured(self, base: Request, fraction: float) -> float | None:
+        request = replace(base, weight=0.0, schedule="constant", seed=self.spec.seeds[0])
+        planned = self._plan(request)
+        file = calibrate.file(planned, self.runs).relative_to(self.runs).as_posix()
+        self.measures.setdefault(file, Measure(request, file, _experts(planned)))
+        known = calibrate.known(planned, self.runs)
+        return known.weight(fraction) if known else None
+
+    def _chosen(self, base: Request) -> float | None:
+        """The best of the spec's candidates on images held out of the training data, once all have been run."""
+        asked = self.spec.choose
+        apart = replace(base, changes=(*base.changes, f"validation={asked.validation}"))
+        numbers = [(word, self._number(apart, word)) for word in (0.0, *asked.weights)]
+        runs = [(word, weight, self._add(apart, word, weight)) for word, weight in numbers]
+        candidates = [
+            Candidate(word, weight, tuple(cell.folder for cell in cells))
+            for word, weight, cells in runs
+            if weight is not None
+        ]
+        if len(candidates) < len(numbers):
+            return None
+        if choice := choices.decide(apart, asked.validation, self.spec.seeds, candidates, self.runs):
+            self.choices.append(choice)
+            return choice.chosen.weight
+        return None
+
+    def _plan(self, request: Request) -> Plan:
+        return plan(request, Quiet(), self._read)
+
+
+def groups(tasks: Iterable[Task | Waiting]) -> list[Group]:
+    """The experts that tasks share, each with an estimate where they are still to be trained."""
+    found = []
+    keyed = sorted((task for task in tasks if task.experts), key=lambda task: str(task.experts))
+    for where, sharing in itertools.groupby(keyed, key=lambda task: task.experts):
+        members = list(sharing)
+        ready = where is not None and experts.are_ready(where)
+        estimate = None if ready else experts.estimate(plan(members[0].request, Quiet()))
+        cells = sum(not isinstance(member, Measure) for member in members)
+        found.append(Group(Path(str(where)), members[0].request, cells, ready, estimate))
+    return found
+
+
+def failure(task: Task, runs: Path) -> str:
+    """Why a task failed, as it left it."""
+    return str(json.loads(task.failed(runs).read_text())["error"])
+
+
+def _request(
+    spec: Spec, part: Part, method: str, dataset: str, ipc: int, model: str, schedule: str, start: Path | None
+) -> Request:
+    """At weight 0 and the first seed, as the others are made of it."""
+    return Request(
+        method=method,
+        weight=0.0,
+        dataset=dataset,
+        data=spec.data.get(dataset),
+        ipc=ipc,
+        schedule=schedule,
+        seed=spec.seeds[0],
+        recipe=part.recipe,
+        model=model or None,
+        changes=(*(f"{name}={value}" for name, value in part.settings.items()), *([f"{INIT}{start}"] if start else [])),
+    )
+
+
+def _kind(planned: Plan) -> tuple[object, ...]:
+    slot, protocol = planned.slot, replace(planned.protocol(lr=1.0), networks=1)
+    return planned.settings.model, slot.classes * planned.cell.ipc, slot.channels, slot.size, protocol
+
+
+def _experts(planned: Plan) -> Path | None:
+    return experts.folder(planned) if planned.adapter.experts else None
+
+
+def _name(request: Request, weight: float | None, asked: Weight, validation: int) -> str:
+    r = request
+    number = [] if weight is None else [f"{weight:g}"]
+    asking = [str(asked)] if asked in (CHOSEN,) or str(asked).startswith(AUTO) else []
+    words = [r.method, str(r.dataset), f"ipc {r.ipc}", "weight", *(number or asking), f"seed {r.seed}"]
+    words += [f"({asking[0]})"] if number and asking else []
+    words += [r.schedule] if r.schedule != "constant" and weight != 0 else []
+    words += [r.model] if r.model else []
+    words += [f"from {stem(Path(change.removeprefix(INIT)))}" for change in r.changes if change.startswith(INIT)]
+    return " ".join([*words, *(["on validation images"] if validation else [])])

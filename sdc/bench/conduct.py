@@ -1,0 +1,150 @@
+"""A benchmark from its spec to its end: what is to do is looked up and prepared, the engine does the rest.
+
+Weights that must be measured or chosen first make rounds: after each the spec is looked at again.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from sdc.bench import cells, durations, scripts, slurm, spec, stages
+from sdc.bench.cells import Bench, Cell, Group, Task, Waiting
+from sdc.bench.spec import Spec
+from sdc.bench.work import More
+from sdc.ground.errors import FatalError
+from sdc.ground.watch import Watch
+from sdc.patching import apply
+from sdc.patching.methods import find
+
+Engine = Callable[[Sequence[Task], Sequence[Group], More], None]
+"""Carries tasks out, experts first; tells whoever it was made for."""
+
+
+@dataclass(frozen=True)
+class Outlook:
+    """A spec's tasks with their states, the experts that those to come share, and what all that will take."""
+
+    bench: Bench
+    states: dict[str, cells.State]
+    """By a task's folder."""
+    to_do: tuple[Task, ...]
+    groups: tuple[Group, ...]
+    more: More
+    seconds: float
+    """Of one worker, for what is to do, as far as it is known."""
+    unknown: int
+    """Cells of which no time is known, since none like them is done."""
+
+
+def outlook(file: Path, runs: Path, watch: Watch, *, retry_failed: bool = False) -> Outlook:
+    """Look at a spec and at what is done of it in `runs`."""
+    asked = spec.read(file)
+    bench = cells.of(asked, runs.resolve(), watch)
+    more = _more(asked)
+    states = {task.folder: task.state(runs) for task in bench.tasks}
+
+    def wanted(task: Task) -> bool:
+        state = states[task.folder]
+        if state == "failed":
+            return retry_failed
+        return state != "done" or (isinstance(task, Cell) and bool(more.missing(task, runs)))
+
+    to_do = tuple(task for task in bench.tasks if wanted(task))
+    shared = tuple(cells.groups([*(task for task in to_do if states[task.folder] != "done"), *bench.waiting]))
+    seconds, unknown = durations.ahead(bench.cells, [task for task in to_do if isinstance(task, Cell)], runs)
+    seconds += sum(group.estimate.seconds for group in shared if group.estimate)
+    return Outlook(bench, states, to_do, shared, more, seconds, unknown + len(bench.waiting))
+
+
+def _more(asked: Spec) -> More:
+    return More(asked.models, asked.protocol, asked.networks, asked.floor, asked.together)
+
+
+def carry_out(look: Callable[[], Outlook], engine: Engine, runs: Path, watch: Watch) -> Outlook:
+    """Do what there is to do, and what that makes possible, until nothing is left; nothing is tried twice."""
+    tried: set[str] = set()
+    while True:
+        ahead = look()
+        _record(ahead.bench, runs)
+        to_do = tuple(task for task in ahead.to_do if task.folder not in tried)
+        if not to_do:
+            return ahead
+        tried |= {task.folder for task in to_do}
+        _patch(to_do, watch)
+        watch.stage(f"running {len(to_do)} tasks", len(to_do))
+        matched = {task.experts for task in to_do}
+        engine(to_do, [group for group in ahead.groups if group.where in matched], ahead.more)
+
+
+def one(file: Path, runs: Path, stage: str, number: int, watch: Watch) -> str:
+    """Do one task alone, in this process; `done` or `failed`."""
+    asked = spec.read(file)
+    bench = cells.of(asked, runs.resolve(), watch)
+    _record(bench, runs)
+    return stages.carry_out(bench, stage, number, runs.resolve(), _more(asked))
+
+
+def export(file: Path, runs: Path, profile: Path, folder: Path, watch: Watch) -> list[Path]:
+    """Write array scripts for Slurm into `folder`; the first that is returned submits the others.
+
+    What a node may have no way to, data and upstreams, is fetched and patched now.
+    """
+    asked = slurm.read(profile)
+    bench = cells.of(spec.read(file), runs.resolve(), watch)
+    _patch([*bench.entries, *bench.measures], watch)
+    counts = {stage: len(tasks) for stage, tasks in stages.of(bench).items()}
+    return scripts.write(folder, file, runs, asked, counts)
+
+
+def _record(bench: Bench, runs: Path) -> None:
+    """Keep what was chosen and why, for the report."""
+    for choice in bench.choices:
+        choice.record(runs)
+
+
+def _patch(to_do: Sequence[Task | Waiting], watch: Watch) -> None:
+    """Clone and patch what will be run. An upstream that cannot be had fails its own tasks alone."""
+    for method in dict.fromkeys(task.request.method for task in to_do):
+        watch.stage(f"patching {method}", None)
+        try:
+            apply.apply(find(method))
+        except FatalError as error:  # its tasks will say so, each in its folder
+            watch.say(f"{method}: {error}")
+
+
+def summary(ahead: Outlook, runs: Path, ended: Mapping[str, str]) -> dict[str, Any]:
+    """What there is and what became of it, for a program."""
+    bench = ahead.bench
+    asked = {cell.name(): cell for cell in bench.entries}.values()  # one may be asked for in two ways
+    found = [_facts(cell, runs) for cell in asked]
+    measured = [_facts(measure, runs) for measure in bench.measures]
+    return {
+        "cells": found,
+        "calibrations": measured,
+        "states": dict(Counter(facts["state"] for facts in found)),
+        "ran": len(ended),
+        "failed": [facts["folder"] for facts in (*measured, *found) if facts["state"] == "failed"],
+        "left_out": [asdict(gone) for gone in bench.left_out],
+        "experts": [
+            {"folder": str(group.where), "cells": group.cells, "estimate": group.estimate and asdict(group.estimate)}
+            for group in ahead.groups
+        ],
+        "seconds": round(ahead.seconds),
+        "cells of unknown time": ahead.unknown,
+    }
+
+
+def _facts(task: Task | Waiting, runs: Path) -> dict[str, Any]:
+    facts = {"name": task.name(), "experts": task.experts and task.experts.name}
+    if isinstance(task, Waiting):
+        return facts | {"folder": None, "state": "waiting"}
+    state = task.state(runs)
+    return facts | {"folder": task.folder, "state": state, **_error(task, state, runs)}
+
+
+def _error(task: Task, state: cells.State, runs: Path) -> dict[str, str]:
+    return {"error": cells.failure(task, runs)} if state == "failed" else {}

@@ -1,0 +1,59 @@
+"""What the engine gives its workers: functions that they import, and what a worker's process needs for them."""
+
+from __future__ import annotations
+
+import functools
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from sdc.bench import guard, work
+from sdc.bench.cells import Cell, Group, Task
+from sdc.bench.work import More
+
+PER_GPU = "SDC_PER_GPU"
+"""The variable that tells a worker how many of them share a GPU; not set without GPUs."""
+
+
+def trained(group: Group) -> str:
+    """Train experts. Failures are told by the cells that need them, which try once more."""
+    _settle()
+    try:
+        work.train(group.request)
+    except Exception as error:
+        return str(error)
+    return ""
+
+
+def carried_out(task: Task, runs: Path, more: More, first: str | None) -> str:  # noqa: ARG001 - what it waits for
+    """Carry a task out; returns what became of it."""
+    _settle()
+    return work.carry_out(task, runs, more)
+
+
+def distilled(cell: Cell, runs: Path, first: str | None) -> str:  # noqa: ARG001
+    """Do of a cell what comes before its evaluation; returns what became of it."""
+    _settle()
+    return work.distil(cell, runs)
+
+
+def evaluated(cells: Sequence[Cell], runs: Path, more: More) -> list[str]:
+    """Evaluate what was distilled of cells together; returns what became of each."""
+    _settle()
+    return work.evaluate(cells, runs, more)
+
+
+def gpu(rank: int, per_gpu: int, visible: str | None) -> str:
+    """The GPU of a node's worker number `rank`: one of those that the node's job may use, where they are named."""
+    names = [name for name in (visible or "").split(",") if name]
+    number = rank // per_gpu
+    return names[number % len(names)] if names else str(number)
+
+
+@functools.cache
+def _settle() -> None:
+    """Once in a worker: it ends with its manager, and sees one GPU. Parsl's own pinning forgets what may be used."""
+    guard.end_with_parent()
+    if per_gpu := os.environ.get(PER_GPU):
+        rank, visible = int(os.environ["PARSL_WORKER_RANK"]), os.environ.get("CUDA_VISIBLE_DEVICES")
+        os.environ["CUDA_VISIBLE_DEVICES"] = gpu(rank, int(per_gpu), visible)

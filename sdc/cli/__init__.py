@@ -1,0 +1,49 @@
+"""The command line: each command parses, calls one function of the library, and prints.
+
+Imports: ground, adapters, patching, evaluation, plan, distillation, bench, report, export, analysis.
+Read: common, runs, patches, benches; then difficulty, theory; show, demo.
+"""
+
+from __future__ import annotations
+
+import signal
+import sys
+import traceback
+from collections.abc import Callable, Sequence
+
+from sdc.cli import benches, difficulty, patches, runs, show, theory
+from sdc.cli.common import app, print_json
+from sdc.ground.errors import FatalError
+
+__all__ = ["benches", "call", "difficulty", "guarded", "main", "patches", "runs", "theory"]
+
+
+def main() -> None:
+    """Run the command line and exit. To be told to end (by a batch system, say) is Ctrl-C."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    sys.exit(call(sys.argv[1:]))
+
+
+def call(arguments: Sequence[str]) -> int:
+    """Run one command; return 0 done, 1 expected failure, 2 wrong usage, 3 a bug, 130 interrupted."""
+    return guarded(lambda: app(list(arguments)), as_json="--json" in arguments)
+
+
+def guarded(work: Callable[[], None], *, as_json: bool = False) -> int:
+    """Do `work`; print what went wrong for people, and return the exit code for it."""
+    try:
+        work()
+    except SystemExit as stop:  # typer's own: done, wrong usage (2), interrupted (130)
+        return int(stop.code or 0)
+    except KeyboardInterrupt:
+        return 130
+    except FatalError as error:
+        show.ERR.print(f"error: {error}", style="red", markup=False, soft_wrap=True)
+        if as_json:
+            print_json({"error": str(error)})
+        return 1
+    except Exception:
+        traceback.print_exc()
+        show.ERR.print("This is a bug in sdc. Please report it with the lines above and the command you gave.")
+        return 3
+    return 0

@@ -1,0 +1,51 @@
+"""What the commands share: the application, the options that several take, and how JSON is printed."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from sdc.adapters.base import Adapter
+from sdc.adapters.registry import ADAPTERS
+from sdc.patching.methods import find
+
+app = typer.Typer(
+    help="Sample Difficulty Correction for existing dataset-distillation code: pin, patch, prove, run, compare.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+NAMES = ", ".join(ADAPTERS)
+Methods = Annotated[list[str] | None, typer.Argument(help=NAMES, metavar="METHOD...")]
+All = Annotated[bool, typer.Option("--all", help="Every method.")]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")]
+Dataset = Annotated[
+    str | None,
+    typer.Option(help="mnist, fashionmnist, svhn, cifar10, cifar100, tinyimagenet, digits; or a name for --data."),
+]
+To = Annotated[Path | None, typer.Option("--to", metavar="DIR", help="Your own clone or fork, instead of ours.")]
+Uncommitted = Annotated[bool, typer.Option("--uncommitted", help="With --to: also where its script is not committed.")]
+Data = Annotated[Path | None, typer.Option(help="A folder or archive of train/<class>/*, test/<class>/*.")]
+Recipe = Annotated[str, typer.Option(help="quick (minutes on a CPU) or paper (the published settings).")]
+Model = Annotated[str | None, typer.Option(help="Network of the distillation; the recipe's if not given.")]
+Changes = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change a setting.")]
+Runs = Annotated[Path, typer.Option("--runs", help="Where run folders go.")]
+
+
+def chosen_methods(methods: list[str] | None, every: bool) -> list[Adapter]:
+    """The methods that are named, or all."""
+    if every == bool(methods):
+        raise typer.BadParameter(f"name methods ({', '.join(ADAPTERS)}) or give --all")
+    return [find(method) for method in (ADAPTERS if every else methods or [])]
+
+
+def print_json(value: Mapping[str, Any]) -> None:
+    """One JSON object on stdout."""
+    sys.stdout.write(json.dumps(value) + "\n")

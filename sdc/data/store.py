@@ -1,0 +1,116 @@
+"""Every dataset, from one place: a name or a path becomes one prepared, verified file of tensors."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import logging
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from filelock import FileLock
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+
+from sdc.data import image_folder
+from sdc.data.members import KINDS, check
+from sdc.data.named import SOURCES, obtain
+from sdc.data.sets import Content, Dataset, Progress, Split, content_hash, held_out, limited, tensors
+from sdc.ground import paths
+from sdc.ground.errors import FatalError, unknown
+from sdc.ground.files import replacing
+
+__all__ = ["Dataset", "Progress", "Split", "held_out", "limited", "load"]
+
+log = logging.getLogger(__name__)
+FORMAT = "1"
+
+
+def load(name: str, path: Path | None = None, on_progress: Progress | None = None) -> Dataset:
+    """The dataset called `name`: one of those known by name, or, with `path`, the images there (image_folder.py).
+
+    Prepared once, in `paths.data()/prepared`; a damaged file there is made again. Raises FatalError if the name is not
+    known, the source cannot be had or read, or the disk is full.
+    """
+    file, make = _known(name, on_progress) if path is None else _own(name, path.expanduser(), on_progress)
+    if ready := _read(file):
+        return ready
+    return _prepared(file, name, make)
+
+
+def _known(name: str, on_progress: Progress | None) -> tuple[Path, Callable[[], Content]]:
+    if name not in SOURCES:
+        raise FatalError(f"{unknown('dataset', name, list(SOURCES))}\nFor any other, add --data PATH of {KINDS}.")
+    folder = paths.data() / "downloads" / name
+    return _file(name, f"v{FORMAT}"), lambda: obtain(SOURCES[name](), folder, on_progress)
+
+
+def _own(name: str, path: Path, on_progress: Progress | None) -> tuple[Path, Callable[[], Content]]:
+    check(path)
+    key = hashlib.sha256(f"{FORMAT} {name} {image_folder.fingerprint(path)}".encode()).hexdigest()
+    return _file(name, key[:16]), lambda: image_folder.read(path, on_progress)
+
+
+def _file(name: str, key: str) -> Path:
+    plain = re.sub(r"[^A-Za-z0-9_.]+", "-", name).strip("-.")[:80] or "data"
+    return paths.data() / "prepared" / f"{plain}-{key}.safetensors"
+
+
+def _prepared(file: Path, name: str, make: Callable[[], Content]) -> Dataset:
+    """Make `file`, unless another process has while this one waited for it."""
+    with _locked(file):
+        if ready := _read(file):
+            return ready
+        if file.exists():
+            log.warning("%s is damaged, or of an older version: it is made again", file)
+        _write(file, name, make())
+        if ready := _read(file):
+            return ready
+    raise FatalError(f"{file} does not hold what was just written to it\nCheck the disk, or set SDC_CACHE=DIR.")
+
+
+@contextlib.contextmanager
+def _locked(file: Path) -> Iterator[None]:
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(file.with_suffix(".lock")).acquire()
+    except OSError as error:
+        raise FatalError(f"cannot write to {file.parent}: {error.strerror}\nWrite elsewhere: SDC_CACHE=DIR.") from error
+    with lock:
+        yield
+
+
+def _write(file: Path, name: str, content: Content) -> None:
+    metadata = {
+        "format": FORMAT,
+        "name": name,
+        "classes": json.dumps(content.classes),
+        "sha256": content_hash(content),
+    }
+    with replacing(file) as partial:
+        save_file(tensors(content), partial, metadata)
+
+
+def _read(file: Path) -> Dataset | None:
+    """The dataset in a prepared file; None if there is none, or it is not what its own hash says."""
+    if not file.is_file():
+        return None
+    try:
+        dataset = _unchecked(file)
+    except (SafetensorError, KeyError, ValueError, OSError):
+        return None
+    return dataset if content_hash(dataset) == dataset.sha256 else None
+
+
+def _unchecked(file: Path) -> Dataset:
+    with safe_open(file, framework="pt") as stored:
+        metadata = stored.metadata()
+        if metadata["format"] != FORMAT:
+            raise ValueError(f"format {metadata['format']}")
+        train, test = (
+            Split(stored.get_tensor(f"{split}_images"), stored.get_tensor(f"{split}_labels"))
+            for split in image_folder.SPLITS
+        )
+    return Dataset(metadata["name"], tuple(json.loads(metadata["classes"])), train, test, metadata["sha256"], file)

@@ -1,0 +1,298 @@
+"""Experts: networks trained on real data by an upstream's own script, kept under a key of all that shapes them.
+
+They are trained by one process at a time, shared by every run that needs them, and complete where a run looks for
+them. Training that is cut short leaves those that it has finished beside, and goes on behind them.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import shutil
+import time
+import zipfile
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from filelock import FileLock, Timeout
+from torch.nn import functional as F
+
+from sdc.adapters.base import Job
+from sdc.adapters.registry import ADAPTERS
+from sdc.distillation import jobs, process
+from sdc.evaluation import networks
+from sdc.ground import paths
+from sdc.ground.errors import FatalError, unknown
+from sdc.ground.files import no_space_is_fatal, replacing, write_text
+from sdc.ground.watch import Watch
+from sdc.patching import clones
+from sdc.plan.request import Plan
+
+_RECORD = "experts.json"
+_FREE = 1.15
+
+
+@dataclass(frozen=True)
+class Trained:
+    """Experts on the disk: `facts` are what shaped them, and what training them took."""
+
+    key: str
+    folder: Path
+    facts: Mapping[str, Any]
+    bytes: int
+    used: float
+    """When a run last used them, in seconds since the epoch."""
+    unfinished: bool = False
+    """Whether training was cut short; `facts` then say how many are `done`."""
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What training will take: steps of an optimizer, bytes on the disk, seconds (from a few steps tried here)."""
+
+    steps: int
+    bytes: int
+    seconds: float
+
+
+def folder(plan: Plan, root: Path | None = None) -> Path:
+    """Where the experts of a plan are, or will be: below `root`, the cache if not given."""
+    experts = plan.adapter.experts
+    kind = experts.kind if experts else "none"
+    return (root or paths.experts()) / f"{kind}-{plan.dataset.name}-{plan.settings.model}-{plan.cell.experts}"
+
+
+def ready(
+    plan: Plan, watch: Watch, on_resumed: Callable[[int], None] = lambda _: None, root: Path | None = None
+) -> Trained | None:
+    """The experts that a plan needs (None if none): found, or trained now; another process's are waited for.
+
+    `on_resumed` is told how many were there already, if training goes on.
+    """
+    if plan.adapter.experts is None:
+        return None
+    where = folder(plan, root)
+    where.parent.mkdir(parents=True, exist_ok=True)
+    with _alone(where, watch), no_space_is_fatal(where):
+        if not are_ready(where):
+            _train(plan, where, watch, on_resumed)
+        os.utime(where / _RECORD)
+        return _read(where)
+
+
+def are_ready(where: Path) -> bool:
+    """Whether the experts in this folder are complete."""
+    return (where / _RECORD).is_file()
+
+
+def estimate(plan: Plan) -> Estimate:
+    """What training a plan's experts takes, before it starts."""
+    job = plan.job
+    count, epochs, batch = (int(job.experts[name]) for name in ("num_experts", "train_epochs", "expert_batch"))
+    steps = count * epochs * -(-len(plan.dataset.train.labels) // batch)
+    network = networks.build(job.model, job.slot.channels, job.slot.classes, job.slot.size, seed=0)
+    size = 4 * count * (epochs + 1) * sum(parameter.numel() for parameter in network.parameters())
+    passes = plan.adapter.experts.passes if plan.adapter.experts else 0
+    return Estimate(steps, size, steps * passes * _seconds_a_pass(network, job, batch))
+
+
+def listed() -> list[Trained]:
+    """All experts, the last used first; those whose training was cut short, too."""
+    found = [_read(path.parent) for path in paths.experts().glob(f"*/{_RECORD}")]
+    return sorted(found, key=lambda trained: -trained.used)
+
+
+def methods() -> list[str]:
+    """The methods that match experts."""
+    return [method for method, adapter in ADAPTERS.items() if adapter.experts]
+
+
+def users(runs: Path) -> dict[str, list[str]]:
+    """The names of the run folders in `runs` that match experts, by the experts' key."""
+    found: dict[str, list[str]] = {}
+    for file in sorted(runs.glob("*/cell.json")):
+        if key := json.loads(file.read_text()).get("experts"):
+            found.setdefault(key, []).append(file.parent.name)
+    return found
+
+
+def delete(key: str) -> Trained:
+    """Take the experts of this key off the disk."""
+    known = {trained.key: trained for trained in listed()}
+    if key not in known:
+        raise unknown("key of experts", key, sorted(known))
+    gone = known[key]
+    with _alone(paths.experts() / _name(gone.folder), None):
+        (gone.folder / _RECORD).unlink()  # first of all: without it they are absent
+        shutil.rmtree(gone.folder)
+    return gone
+
+
+def _train(plan: Plan, where: Path, watch: Watch, on_resumed: Callable[[int], None]) -> None:
+    experts, owner = plan.adapter.experts, jobs.owner(plan.adapter)
+    if experts is None or owner is None:
+        raise ValueError(f"{plan.adapter.method} needs no experts")
+    clones.present(owner)
+    work, log = _unfinished(where), where.with_name(f"{where.name}.log")
+    process.wait_for_orphan(log, watch)
+    made, kept, count = work / experts.place(plan.job), work / "kept", int(plan.job.experts["num_experts"])
+    grouped = kept / experts.place(plan.job)
+    expected, done = estimate(plan), count if grouped.is_dir() else _finished(made)
+    if done:
+        watch.say(f"going on behind {done} of {count} {experts.kind} experts")
+        on_resumed(done)
+    else:
+        shutil.rmtree(work, ignore_errors=True)
+        _check_space(expected, where)
+        watch.say(
+            f"training {count} {experts.kind} experts, {plan.job.experts['train_epochs']} epochs each: "
+            f"about {_minutes(expected.seconds)} and {megabytes(expected.bytes)} in {where}"
+        )
+    work.mkdir(exist_ok=True)
+    facts: dict[str, Any] = {
+        "key": plan.cell.experts,
+        "kind": experts.kind,
+        "dataset": plan.dataset.name,
+        "data_sha256": plan.dataset.sha256,
+        "model": plan.settings.model,
+        "upstream": owner.upstream.url,
+        "commit": owner.upstream.commit,
+        "script": experts.script,
+        "zca": plan.job.options["zca"],
+        "settings": dict(plan.job.experts),
+        "seconds": process.spent(work / "metrics.jsonl"),
+        "peak_memory_mib": 0,
+    }
+    write_text(work / _RECORD, json.dumps(facts))
+    watch.stage(f"training {experts.kind} experts", expected.steps)
+    if done < count:
+        began, earlier = time.monotonic(), float(facts["seconds"])
+        job = jobs.training(plan, work, jobs.Done(done, done * expected.steps // count, earlier))
+        ended = process.launch(job, work, log, watch, experts.advice)
+        if (found := _finished(made)) != count:
+            raise FatalError(f"{experts.script} left {found} experts, not {count}. What it said: {log}")
+        facts |= {"seconds": round(time.monotonic() - began + earlier, 2), "peak_memory_mib": ended.peak_memory_mib}
+        write_text(work / _RECORD, json.dumps(facts))
+    _group(made, grouped, count, experts.files(plan.job))
+    write_text(kept / _RECORD, json.dumps(facts, indent=1) + "\n")
+    log.replace(kept / "log.txt")
+    kept.replace(where)
+    shutil.rmtree(work)
+
+
+def _finished(folder: Path) -> int:
+    """How many experts are there, a file each, from the first on; a half-written one behind them is taken away."""
+    for number in itertools.count():
+        file = _file(folder, number)
+        if not _is_sound(file):
+            file.unlink(missing_ok=True)
+            return number
+    raise AssertionError
+
+
+def _is_sound(file: Path) -> bool:
+    """Whether what torch.save wrote there is all there: it is a zip file, with a checksum of every part."""
+    try:
+        with zipfile.ZipFile(file) as archive:
+            return archive.testzip() is None
+    except (OSError, zipfile.BadZipFile):
+        return False
+
+
+def _group(made: Path, grouped: Path, count: int, files: int) -> None:
+    """Turn `count` files of one expert into as few as the distillation is to find; again: go on."""
+    size = count // files
+    for number in range(files):
+        singles = [_file(made, n) for n in range(number * size, (number + 1) * size)]
+        if not _file(grouped, number).is_file():
+            trajectories = [one for single in singles for one in torch.load(single, weights_only=True)]
+            with replacing(_file(grouped, number)) as partial:
+                torch.save(trajectories, partial)
+        for single in singles:
+            single.unlink(missing_ok=True)
+
+
+def _file(folder: Path, number: int) -> Path:
+    """Where the buffer scripts save their file of this number, and the distillation scripts look for it."""
+    return folder / f"replay_buffer_{number}.pt"
+
+
+def _check_space(expected: Estimate, where: Path) -> None:
+    free = shutil.disk_usage(where.parent).free
+    if free < _FREE * expected.bytes:
+        raise FatalError(
+            f"the experts will take {megabytes(expected.bytes)}, and {where.parent} has {megabytes(free)} free. "
+            "Free some (sdc experts lists what can go), name another folder (SDC_CACHE=DIR), or train fewer: "
+            "--set num_experts=..."
+        )
+
+
+def _seconds_a_pass(network: torch.nn.Module, job: Job, batch: int) -> float:
+    """The time of one forward and backward pass of a batch here, the quicker of two behind a first."""
+    where = torch.device(jobs.device())
+    network = network.to(where)
+    images = torch.zeros(batch, job.slot.channels, job.slot.size, job.slot.size, device=where)
+    labels = torch.zeros(batch, dtype=torch.long, device=where)
+    taken = []
+    for _ in range(3):
+        began = time.perf_counter()
+        torch.autograd.backward(F.cross_entropy(network(images), labels))
+        float(next(network.parameters()).detach().sum())  # waits for the device
+        taken.append(time.perf_counter() - began)
+    return min(taken[1:])
+
+
+def _read(where: Path) -> Trained:
+    record = where / _RECORD
+    facts = json.loads(record.read_text())
+    size = sum(file.stat().st_size for file in where.rglob("*") if file.is_file())
+    unfinished = _name(where) != where.name
+    facts |= {"done": len(list(where.rglob("replay_buffer_*.pt")))} if unfinished else {}
+    return Trained(facts["key"], where, facts, size, record.stat().st_mtime, unfinished)
+
+
+@contextmanager
+def _alone(where: Path, watch: Watch | None) -> Iterator[None]:
+    """One process at a time works on these experts."""
+    lock = FileLock(_lock(where))
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        if watch:
+            watch.say(f"another process is at work on {where}; waiting for it")
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _unfinished(where: Path) -> Path:
+    """Where experts are while they are trained."""
+    return where.with_name(f".{where.name}.partial")
+
+
+def _name(folder: Path) -> str:
+    """The name of experts' own folder, given that or the one where they are trained."""
+    name = folder.name
+    return name.removeprefix(".").removesuffix(".partial") if name.startswith(".") else name
+
+
+def _lock(where: Path) -> Path:
+    return where.with_name(f".{where.name}.lock")
+
+
+def megabytes(size: float) -> str:
+    """A size for people."""
+    return f"{size / 1e9:.1f} GB" if size >= 1e9 else f"{size / 1e6:.1f} MB"
+
+
+def _minutes(seconds: float) -> str:
+    if seconds < 90:
+        return f"{max(1, round(seconds))} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

@@ -1,0 +1,171 @@
+"""The one file that starts upstream processes, watches them, and says why one failed."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import shlex
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from sdc.ground import paths
+from sdc.ground.errors import FatalError, out_of_memory
+from sdc.ground.files import write_text
+from sdc.ground.watch import Watch
+from sdc.launcher.job import DIVERGED, IDLE, Job
+
+_GRACE = 20.0
+_TAIL = 12
+STALL = 300.0
+"""Seconds without a step after which a script is said to be slow or stuck."""
+
+
+@dataclass(frozen=True)
+class Ended:
+    """What a script that ended well says of itself: its peak memory, and the steps that it made."""
+
+    peak_memory_mib: int = 0
+    steps: int = 0
+
+
+def launch(job: Job, work: Path, log: Path, watch: Watch, advice: Mapping[str, str]) -> Ended:
+    """Run an upstream script under the launcher, in the folder `work`.
+
+    Raises FatalError with the end of the log if it fails. On an interruption the script is asked to keep a snapshot,
+    and KeyboardInterrupt goes on.
+    """
+    replace(job, parent=os.getpid()).write(work / "job.json")
+    metrics = Path(job.metrics)
+    read = _cut(metrics, job.steps_done)
+    with log.open("ab" if job.done else "wb") as output:
+        fcntl.flock(output, fcntl.LOCK_EX)  # handed on to the child, and kept until that has ended
+        output.write(f"$ {shlex.join([Path(job.script).name, *job.argv])}\n".encode())
+        output.flush()
+        child = subprocess.Popen(  # a group of its own: Ctrl-C reaches it through us, once
+            [sys.executable, "-P", "-m", "sdc.launcher", str(work / "job.json")],
+            cwd=work,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            env=environment(job),
+            start_new_session=True,
+        )
+    try:
+        ended = _follow(_lines(metrics, child, read), log, watch)
+    finally:
+        _stop(child)
+    if child.returncode != 0:
+        raise FatalError(_failure(child.returncode, log, advice))
+    return ended
+
+
+def _follow(lines: Iterator[dict[str, Any] | None], log: Path, watch: Watch) -> Ended:
+    """Show the script's steps, and say once if none comes for long; return what it reports at its end."""
+    ended, heard = Ended(), time.monotonic()
+    for line in lines:
+        if line is None:
+            if time.monotonic() - heard > STALL:
+                watch.say(f"no step for {STALL:.0f} s. See what the script says: tail {log}. To stop it: Ctrl-C")
+                heard = float("inf")
+            continue
+        heard = time.monotonic()
+        if line["kind"] == "step":
+            watch.progress(line["step"], "" if line["loss"] is None else f"loss {line['loss']:.4g}")
+        elif line["kind"] == "end":
+            ended = Ended(line["peak_memory_mib"], line["steps"])
+    return ended
+
+
+def environment(job: Job) -> dict[str, str]:
+    """What a script's process is told, beside all that this one is."""
+    ours = {
+        "PYTHONPATH": paths.python_path(),
+        "PYTHONDONTWRITEBYTECODE": "1",  # nothing is written into an upstream's tree
+        "PYTHONUNBUFFERED": "1",
+        "WANDB_MODE": "disabled",
+    }
+    # Without a GPU, half the time can go into fresh pages for large tensors: huge ones are fewer, freed ones are kept.
+    kept = {"THP_MEM_ALLOC_ENABLE": "1", "MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(2**40)}
+    of_cpu = {"CUDA_VISIBLE_DEVICES": ""} | kept if job.device == "cpu" else {}
+    return {**os.environ, **ours, **of_cpu}
+
+
+def wait_for_orphan(log: Path, watch: Watch) -> None:
+    """Wait until no script writes to `log` any more: one whose parent was killed ends at its next step."""
+    if not log.is_file():
+        return
+    with log.open("ab") as output:
+        try:
+            fcntl.flock(output, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            watch.say(f"waiting for the script of an earlier command to end: {log}")
+            fcntl.flock(output, fcntl.LOCK_EX)
+
+
+def spent(metrics: Path) -> float:
+    """The seconds that the last line of a metrics file tells of; 0 if there is none."""
+    return float(json.loads(lines[-1])["seconds"]) if (lines := _whole_lines(metrics)) else 0.0
+
+
+def _whole_lines(path: Path) -> list[str]:
+    """Its lines, but for a last one that a killed process left unfinished."""
+    text = path.read_text() if path.is_file() else ""
+    return text[: text.rfind("\n") + 1].splitlines(keepends=True)
+
+
+def _cut(metrics: Path, steps: int) -> int:
+    """Leave in a metrics file what was written until `steps`, nothing if that is 0; its size is returned."""
+    kept: list[str] = []
+    for line in _whole_lines(metrics) if steps else []:
+        if json.loads(line).get("step", 0) > steps:
+            break
+        kept.append(line)
+    write_text(metrics, "".join(kept))
+    return metrics.stat().st_size
+
+
+def _lines(path: Path, child: subprocess.Popen[bytes], read: int) -> Iterator[dict[str, Any] | None]:
+    """The lines that the child appends to the `read` bytes of `path`, None while there is none, until it has ended."""
+    with path.open() as file:
+        file.seek(read)
+        while True:
+            ended = child.poll() is not None
+            while (line := file.readline()).endswith("\n"):
+                yield json.loads(line)
+            file.seek(file.tell() - len(line.encode()))
+            if ended:
+                return
+            yield None
+            time.sleep(0.05)
+
+
+def _stop(child: subprocess.Popen[bytes]) -> None:
+    """End the child if it still runs: politely, so that it keeps a snapshot, then not."""
+    if child.poll() is None:
+        child.send_signal(signal.SIGINT)
+        try:
+            child.wait(_GRACE)
+        except subprocess.TimeoutExpired:
+            child.kill()
+            child.wait()
+
+
+def _failure(code: int, log: Path, advice: Mapping[str, str]) -> str:
+    lines = log.read_text(errors="replace").splitlines()
+    tail = "\n".join(f"    {line}" for line in lines[-_TAIL:])
+    name = f"signal {-code}" if code < 0 else f"exit code {code}"
+    text = f"the upstream script ended with {name}. The end of {log}:\n{tail}"
+    if code == DIVERGED:
+        text += f"\nTraining diverged. {advice.get('diverged', '')}"
+    if code == IDLE:
+        text += f"\nNo step was ever taken. {advice.get('idle', '')}"
+    if any(map(out_of_memory, lines[-_TAIL:])) or code == -signal.SIGKILL:
+        text += f"\nMemory ran out, it seems. {advice.get('memory', '')}"
+    return text

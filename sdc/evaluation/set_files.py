@@ -1,0 +1,106 @@
+"""Evaluate any distilled sets: ours, in their run folders, or files made elsewhere."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sdc.data.reading import Read, reader, stem
+from sdc.evaluation import distilled, foreign
+from sdc.evaluation.distilled import DistilledSet
+from sdc.evaluation.protocol import UNIFORM, Protocol, override
+from sdc.evaluation.scoring import Result, Subject, evaluate_sets
+from sdc.ground.errors import FatalError, unknown
+from sdc.ground.watch import Watch
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a user asks for; an empty field takes what the set itself, or its run folder, says."""
+
+    path: Path
+    dataset: str | None = None
+    data: Path | None = None
+    models: tuple[str, ...] = ()
+    networks: int = 0
+    protocol: str = "upstream"
+    seed: int = 0
+    changes: tuple[str, ...] = ()
+    zca: bool = False
+    """Whether a set of an upstream's own layout holds whitened images; ours say so themselves."""
+
+
+def evaluate_file(request: Request, watch: Watch) -> Result:
+    """Evaluate the set at `request.path` and return the scores; the run folder stays as it is."""
+    return evaluate_files([request], watch)[0]
+
+
+def evaluate_files(requests: Sequence[Request], watch: Watch) -> list[Result]:
+    """The same for several sets, those of one kind together where that pays (`sdc.evaluation.scoring.evaluate_sets`).
+
+    Raises FatalError for any that cannot be evaluated before it trains networks for one.
+    """
+    read = reader(watch)
+    asked = (
+        [_asked(requests[0], read, watch)] if len(requests) == 1 else [_named(each, read, watch) for each in requests]
+    )
+    scores = evaluate_sets([subject for subject, _, _ in asked], watch)
+    return [
+        {"state": "complete", "dataset": name, **of_set, **about}
+        for (_, name, about), of_set in zip(asked, scores, strict=True)
+    ]
+
+
+Asked = tuple[Subject, str, dict[str, str]]
+"""What is to be scored, the name of its data, and what else its result says."""
+
+
+def _named(request: Request, read: Read, watch: Watch) -> Asked:
+    """The same, where an error has to say of which of several it is."""
+    try:
+        return _asked(request, read, watch)
+    except FatalError as error:
+        raise FatalError(f"{request.path}: {error}") from error
+
+
+def _asked(request: Request, read: Read, watch: Watch) -> Asked:
+    if request.path.suffix == ".pt":
+        return _foreign(request, read, watch)
+    found, cell = distilled.load(request.path), cell_of(request.path)
+    path = request.data or (Path(cell["data"]) if cell.get("data") and not request.dataset else None)
+    name = request.dataset or found.view.dataset
+    own = not (request.dataset or request.data)
+    held_out = cell.get("settings", {}).get("validation", 0) if own else 0
+    data = read(name, path, held_out, 0)  # what a run with a validation set is for must not be told by test images
+    models = request.models or (cell.get("model") or "ConvNet",)
+    subject = Subject(found, data, models, _protocol(request, found), request.seed)
+    return subject, name, {"run": str(request.path.resolve())}
+
+
+def _foreign(request: Request, read: Read, watch: Watch) -> Asked:
+    """The same for a file of an upstream's own layout, which does not say of which data it is."""
+    if not (request.dataset or request.data):
+        raise FatalError(f"{request.path} does not say of which data it is: give --dataset NAME or --data PATH")
+    name = request.dataset or stem(request.data or request.path)
+    data = read(name, request.data, 0, 0)
+    found, assumed = foreign.load(request.path, data, name, zca=request.zca)
+    watch.say(assumed)
+    subject = Subject(found, data, request.models or ("ConvNet",), _protocol(request, found), request.seed)
+    return subject, name, {"assumed": assumed, "run": str(request.path.resolve())}
+
+
+def _protocol(request: Request, found: DistilledSet) -> Protocol:
+    known = {"upstream": found.protocol, "uniform": UNIFORM}
+    if request.protocol not in known:
+        raise unknown("protocol", request.protocol, list(known))
+    pairs = dict(change.partition("=")[::2] for change in request.changes)
+    return override(known[request.protocol], pairs | ({"networks": request.networks} if request.networks else {}))
+
+
+def cell_of(path: Path) -> dict[str, Any]:
+    """cell.json of the run folder that the set lies in, if it lies in one."""
+    file = (path if path.is_dir() else path.parent) / "cell.json"
+    return dict(json.loads(file.read_text())) if file.is_file() else {}

@@ -1,0 +1,92 @@
+"""Torch files in the layout of the upstream scripts, as sdc/evaluation/foreign.py reads them.
+
+Those say neither how the images were shown nor how they are trained on, so what readers would assume is compared with
+the truth: what an option of `sdc evaluate` mends goes into the command that reads them back, the rest is told.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import shlex
+from pathlib import Path
+
+import torch
+
+from sdc.adapters.registry import ADAPTERS
+from sdc.evaluation import foreign, protocol
+from sdc.evaluation.foreign import Assumed
+from sdc.export.source import Export, Source, facts
+from sdc.ground.files import making
+
+
+def write(source: Source, out: Path) -> Export:
+    """Make the folder `out` with the script's file or files, and metadata.json."""
+    found, saves = source.found, _saves(source)
+    file = _name(source, saves) if saves else "images_last.pt"
+    assumed = (
+        foreign.together(file, found.view.dataset) if saves else foreign.apart(found.images, found.labels, found.lr)
+    )
+    lost = _lost(source, assumed)
+    read = shlex.join(["sdc", "evaluate", str(out / file), *_options(source, assumed)])
+    images, labels = found.images.clone(), found.labels.clone()
+    with making(out) as work:
+        if saves:
+            _save({"data": [[images, labels]]}, work / file)
+        else:
+            _save(images, work / file)
+            _save(labels, work / "labels_last.pt")
+            if found.lr is not None:
+                _save(torch.tensor(found.lr, dtype=torch.float32), work / "lr_last.pt")
+        told = facts(source) | {"read": read, "notes": lost}
+        (work / "metadata.json").write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
+    return Export("pt", str(out), len(found.images), lost, read)
+
+
+def _save(content: object, file: Path) -> None:
+    held = io.BytesIO()  # torch does not say why it failed to write a file
+    torch.save(content, held)
+    file.write_bytes(held.getvalue())
+
+
+def _saves(source: Source) -> str:
+    adapter = ADAPTERS.get((source.found.about or {}).get("method", ""))
+    return adapter.saves if adapter else ""
+
+
+def _name(source: Source, saves: str) -> str:
+    """As res_DC_CIFAR10_ConvNet_1ipc.pt."""
+    view, method = source.found.view, ADAPTERS[(source.found.about or {})["method"]]
+    dataset = method.datasets.get(view.dataset, view.dataset)
+    model = [source.cell["model"]] if "model" in source.cell else []
+    return "_".join([saves, dataset, *model, f"{len(source.found.images) // len(view.classes)}ipc"]) + ".pt"
+
+
+def _options(source: Source, assumed: Assumed) -> list[str]:
+    """What `sdc evaluate` has to be told, so that it does what the run did."""
+    found, cell = source.found, source.cell
+    true, taken = protocol.to_dict(found.protocol), protocol.to_dict(assumed.protocol)
+    changes = [f"{name}={value}" for name, value in true.items() if value != taken[name]]
+    return [
+        *("--dataset", found.view.dataset),
+        *(("--data", cell["data"]) if cell.get("data") else ()),
+        *(("--model", cell["model"]) if "model" in cell else ()),
+        *(("--seed", str(cell["seed"])) if cell.get("seed") else ()),
+        *(("--zca",) if found.view.whitening else ()),
+        *(word for change in changes for word in ("--set", change)),
+    ]
+
+
+def _lost(source: Source, assumed: Assumed) -> list[str]:
+    view = source.found.view
+    taken = Assumed(None, None, assumed.protocol) if view.whitening else assumed
+    shown = {"mean": taken.mean or (0.0,) * view.channels, "std": taken.std or (1.0,) * view.channels}
+    notes = [
+        f"The images were shown with {name} {list(getattr(view, name))}; sdc evaluate takes it to be {list(values)}, "
+        f"so evaluate {source.file.name} itself."
+        for name, values in shown.items()
+        if getattr(view, name) != values
+    ]
+    if view.whitening:
+        notes.append("The whitening transform is not kept: --zca fits one anew, on all training images of the dataset.")
+    return notes

@@ -1,0 +1,143 @@
+"""A method's clone of its upstream: where it is, what it is, and that it stays what it was."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from fnmatch import fnmatch
+from pathlib import Path
+from typing import Literal
+
+from filelock import FileLock
+
+from sdc.adapters.base import Adapter
+from sdc.ground import paths
+from sdc.ground.errors import FatalError
+from sdc.patching import vendor
+from sdc.patching.git import Clone, GitError, blob_hash, clone
+
+State = Literal["absent", "pristine", "patched", "drifted"]
+
+
+@dataclass(frozen=True)
+class Status:
+    """What a method's clone is, found on the disk; `problems` says where and how it drifted."""
+
+    method: str
+    state: State
+    commit: str
+    upstream: str
+    path: Path
+    problems: tuple[str, ...] = ()
+    vendored: bool = False
+    """Whether a copy of the plugin lies beside the script."""
+    edited: bool = False
+    """Whether a script of the user's own has other changes, too."""
+
+
+def clone_path(adapter: Adapter) -> Path:
+    """Where the method's clone lives. One a method: DC and DSA share a script, and reverting one keeps the other."""
+    return paths.upstream() / adapter.method
+
+
+def script_path(adapter: Adapter) -> Path:
+    """The script that a run starts."""
+    return clone_path(adapter) / adapter.patch.script
+
+
+def status(adapter: Adapter) -> Status:
+    """Look at the method's clone: every file the pin has, byte by byte, and Python files it does not have."""
+    path, pin = clone_path(adapter), adapter.upstream.commit
+
+    def found(state: State, *problems: str) -> Status:
+        vendored = vendor.state(script_path(adapter).parent) == "ours"
+        return Status(adapter.method, state, pin, adapter.upstream.url, path, problems, vendored)
+
+    if not path.exists():
+        return found("absent")
+    target = Clone(path)
+    try:
+        head, tree = target.head(), target.tree()
+    except GitError as error:
+        return found("drifted", f"{path} is no usable git repository: {error}")
+    if head != pin:
+        return found("drifted", f"{path}: at commit {head}, expected {pin}")
+    wanted = {name: blob for name, blob in tree.items() if selected(name, adapter.upstream.files)}
+    script, problems = adapter.patch.script, []
+    for name, blob in wanted.items():
+        allowed = {blob, adapter.patch.after} if name == script else {blob}
+        if (actual := hash_of(path / name)) not in allowed:
+            problems.append(f"{path / name}: expected {' or '.join(sorted(allowed))}, found {actual}")
+    copy = (Path(script).parent / vendor.COPY).as_posix()
+    problems += [
+        f"{path / name}: a Python file that the pin does not have"
+        for name in strangers(path, tree)
+        if name != copy or vendor.state(script_path(adapter).parent) != "ours"
+    ]
+    if problems or wanted.get(script) != adapter.patch.before:
+        return found("drifted", *(problems or [f"{path}: the pin's {script} is not {adapter.patch.before}"]))
+    return found("patched" if hash_of(path / script) == adapter.patch.after else "pristine")
+
+
+def present(adapter: Adapter) -> None:
+    """Clone and pin the upstream if it is absent; a clone that is there, patched or not, stays as it is."""
+    with locked(adapter):
+        if usable(adapter).state == "absent":
+            clone(adapter.upstream.url, adapter.upstream.commit, adapter.upstream.files, clone_path(adapter))
+            usable(adapter)
+
+
+def unchanged(adapter: Adapter) -> None:
+    """Refuse to go on with a clone that is not patched any more, or has drifted, since a run began."""
+    with locked(adapter):
+        if (found := usable(adapter)).state != "patched":
+            raise FatalError(
+                f"the clone of {adapter.method} was changed while a run used it: {found.path} is {found.state}. "
+                f"What is done is kept. Run: sdc apply {adapter.method}, then the same command again"
+            )
+
+
+def pinned_script(adapter: Adapter) -> bytes:
+    """The script as the pin has it, whatever was done to the clone's files. The clone must be there."""
+    content = Clone(clone_path(adapter)).blob(adapter.patch.before)
+    if (actual := blob_hash(content)) != adapter.patch.before:
+        raise FatalError(f"{clone_path(adapter)}: git gives blob {actual} for {adapter.patch.before}")
+    return content
+
+
+def usable(adapter: Adapter) -> Status:
+    """The clone's status, refusing a drifted one."""
+    found = status(adapter)
+    if found.state == "drifted":
+        listed = "\n".join(f"  {problem}" for problem in found.problems)
+        raise FatalError(
+            f"the clone of {adapter.method} is not as it was left, so it is not touched:\n{listed}\n"
+            f"Keep what you need of it, then: rm -rf {found.path} && sdc apply {adapter.method}"
+        )
+    return found
+
+
+def selected(name: str, patterns: tuple[str, ...]) -> bool:
+    """Whether a file is one that an upstream's sparse-checkout patterns name."""
+    return any(fnmatch(name if "/" in pattern else Path(name).name, pattern) for pattern in patterns)
+
+
+def hash_of(path: Path) -> str:
+    """The git blob hash of a file on the disk; `nothing` for a link or what is no file."""
+    return blob_hash(path.read_bytes()) if path.is_file() and not path.is_symlink() else "nothing"
+
+
+def strangers(path: Path, tree: dict[str, str]) -> list[str]:
+    """Python files that the pin does not have: such a file could stand in for a module the script imports."""
+    found = (file.relative_to(path).as_posix() for file in sorted(path.rglob("*.py")) if ".git" not in file.parts)
+    return [name for name in found if name not in tree]
+
+
+@contextlib.contextmanager
+def locked(adapter: Adapter) -> Iterator[None]:
+    """One process at a time works on a method's clone."""
+    path = clone_path(adapter)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(path.with_name(f".{path.name}.lock")):
+        yield

@@ -1,0 +1,69 @@
+"""A point of a benchmark, everything that shapes its outcome, and the key made of it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import platform
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from sdc.adapters.base import Value
+
+_LIBRARIES = ("torch", "torchvision", "numpy", "scipy", "kornia")
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One distillation and its evaluation; equal cells give equal bits on the same machine."""
+
+    method: str
+    dataset: str
+    ipc: int
+    weight: float
+    schedule: str
+    model: str
+    seed: int
+    recipe: str
+    settings: Mapping[str, Value]
+    upstream: str
+    commit: str
+    patch_sha256: str
+    data_sha256: str
+    experts: str
+    """The key of the experts it matches; empty if it matches none."""
+    init_sha256: str = ""
+    """The hash of the images that its first ones are drawn from; empty if the script makes its own."""
+
+    def facts(self) -> dict[str, Any]:
+        """Every field that shapes it: one that is empty because nobody asks for it is none."""
+        found = asdict(self)
+        return found if self.init_sha256 else {name: found[name] for name in found if name != "init_sha256"}
+
+    def key(self) -> str:
+        """The first ten hex digits of a hash over every field."""
+        return hashlib.sha256(json.dumps(self.facts(), sort_keys=True).encode()).hexdigest()[:10]
+
+    def folder(self) -> str:
+        """The name of the run's folder."""
+        return f"{self.method}-{self.dataset}-ipc{self.ipc}-{self.key()}"
+
+
+def in_the_clear(cell: Cell, device: str, data: Path | None, init_from: str = "") -> str:
+    """The text of cell.json: the cell, its key, libraries and device, and the paths of its data and first images."""
+    libraries = {name: version(name) for name in _LIBRARIES} | {"python": platform.python_version()}
+    name = torch.cuda.get_device_name() if device == "cuda" else platform.processor() or platform.machine()
+    facts = {
+        "key": cell.key(),
+        **cell.facts(),
+        "data": str(data.resolve()) if data else None,
+        **({"init_from": str(Path(init_from).expanduser().resolve())} if init_from else {}),
+        "libraries": libraries,
+        "device": {"kind": device, "name": name, "threads": torch.get_num_threads()},
+    }
+    return json.dumps(facts, indent=1) + "\n"

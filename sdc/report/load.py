@@ -1,0 +1,281 @@
+"""Run folders as records. What cannot be read, is not finished or failed is told, never skipped in silence."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from sdc.adapters.base import Value
+from sdc.ground.errors import FatalError
+
+_MARKS = ("cell.json", "result.json", "failed.json", ".lock")
+_BROKEN = (OSError, ValueError, KeyError, TypeError, AttributeError)
+"""What reading a file raises that is not what it should be (a JSON or Unicode error is a ValueError)."""
+
+
+@dataclass(frozen=True)
+class Network:
+    """One network trained on a set, with its own seed: `accuracy` on the test images, in [0, 1]."""
+
+    model: str
+    seed: int
+    accuracy: float
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Networks of one model, trained on one set in one way; `settings` are the protocol's."""
+
+    model: str
+    protocol: str
+    settings: Mapping[str, Value]
+    networks: tuple[Network, ...]
+
+    def accuracies(self) -> list[float]:
+        """Of each network, in order."""
+        return [network.accuracy for network in self.networks]
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished run: its cell in the clear, its own evaluation, further ones, and the floor if it has one."""
+
+    folder: Path
+    key: str
+    method: str
+    dataset: str
+    ipc: int
+    weight: float
+    schedule: str
+    model: str
+    seed: int
+    recipe: str
+    settings: Mapping[str, Value]
+    upstream: str
+    commit: str
+    patch_sha256: str
+    data_sha256: str
+    experts: str
+    data: str | None
+    """Where its data came from; None for a dataset that is known by name."""
+    libraries: Mapping[str, str]
+    device: Mapping[str, Value]
+    own: Evaluation
+    floor: Evaluation | None
+    others: tuple[Evaluation, ...]
+    stages: Mapping[str, Mapping[str, Any]]
+    resumed: tuple[Mapping[str, Any], ...]
+    init_sha256: str = ""
+    """The hash of the images that it began from; empty if they were the script's own."""
+
+    def validation(self) -> float:
+        """The percentage of each class's training images that it was evaluated on; 0: on the test images."""
+        return float(self.settings.get("validation", 0))
+
+
+@dataclass(frozen=True)
+class Unfinished:
+    """A run folder that gives no numbers, or not all that were asked for, and why."""
+
+    folder: str
+    state: Literal["failed", "unfinished", "unreadable"]
+    reason: str
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A weight that was tried on a validation split; differences to weight 0, and the ends of their 95% interval."""
+
+    asked: str
+    weight: float
+    mean: float
+    std: float
+    n: int
+    difference: float | None
+    low: float | None
+    high: float | None
+    runs: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A weight that was chosen among candidates on a validation split of so many percent of the training data."""
+
+    method: str
+    dataset: str
+    ipc: int
+    model: str
+    schedule: str
+    recipe: str
+    validation: float
+    seeds: tuple[int, ...]
+    candidates: tuple[Candidate, ...]
+    asked: str
+    weight: float
+
+
+@dataclass(frozen=True)
+class Found:
+    """All that a folder of runs holds, each in the order of the folders' names."""
+
+    runs: tuple[Run, ...]
+    unfinished: tuple[Unfinished, ...]
+    choices: tuple[Choice, ...]
+
+
+def load(runs: Path) -> Found:
+    """Read the run folders in `runs`. Raises FatalError if there is none."""
+    folders = sorted(_folders(runs)) if runs.is_dir() else []
+    if not folders:
+        raise FatalError(
+            f"no runs in {runs}: nothing to report. Make some: sdc bench examples/quick.toml --runs {runs}, "
+            f"or one: sdc run dm --dataset digits --weight 0 --runs {runs}"
+        )
+    read = [item for folder in folders for item in _run(folder)]
+    choices, broken = _choices(runs / "choices")
+    return Found(
+        tuple(item for item in read if isinstance(item, Run)),
+        (*(item for item in read if isinstance(item, Unfinished)), *broken),
+        choices,
+    )
+
+
+def _folders(runs: Path) -> Iterator[Path]:
+    for folder in runs.iterdir():
+        if not folder.name.startswith(".") and any((folder / mark).is_file() for mark in _MARKS):
+            yield folder
+
+
+def _run(folder: Path) -> Iterator[Run | Unfinished]:
+    """The run in a folder, and what is to be told of it: a folder may hold a finished run that then failed further."""
+    failed, finished = folder / "failed.json", (folder / "result.json").is_file()
+    if failed.is_file():
+        yield Unfinished(folder.name, "failed", _reason(failed))
+    elif not finished:
+        reason = "cut short, running, or not begun; the same command goes on with it"
+        yield Unfinished(folder.name, "unfinished", reason)
+    if finished:
+        try:
+            yield _finished(folder)
+        except _BROKEN as error:
+            yield Unfinished(folder.name, "unreadable", _said(error))
+
+
+def _reason(failed: Path) -> str:
+    try:
+        return str(_json(failed)["error"])
+    except _BROKEN as error:
+        return f"failed.json cannot be read: {_said(error)}"
+
+
+def _finished(folder: Path) -> Run:
+    cell, result = _json(folder / "cell.json"), _json(folder / "result.json")
+    if result["state"] != "complete":
+        raise ValueError(f"result.json says {result['state']!r}, not complete")
+    if result["key"] != cell["key"]:
+        raise ValueError(f"result.json is of cell {result['key']}, cell.json of {cell['key']}")
+    floor = folder / "floor.json"
+    return Run(
+        folder=folder,
+        **{name: str(cell[name]) for name in ("key", "method", "dataset", "schedule", "model", "recipe")},
+        **{name: str(cell[name]) for name in ("upstream", "commit", "patch_sha256", "data_sha256", "experts")},
+        ipc=_whole(cell["ipc"]),
+        seed=int(cell["seed"]),
+        weight=_finite(cell["weight"]),
+        settings=_scalars(cell["settings"]) | ({"init_from": str(cell["init_from"])} if "init_from" in cell else {}),
+        data=None if cell["data"] is None else str(cell["data"]),
+        libraries=_scalars(cell["libraries"]),
+        device=_scalars(cell["device"]),
+        own=_evaluation(result, "upstream"),
+        floor=_evaluation(_json(floor), "upstream") if floor.is_file() else None,
+        others=tuple(_other(file) for file in sorted((folder / "evaluations").glob("*.json"))),
+        stages={name: {**stage, "seconds": _finite(stage["seconds"])} for name, stage in result["stages"].items()},
+        resumed=tuple(_scalars(where) for where in result["resumed"]),
+        init_sha256=str(cell.get("init_sha256", "")),
+    )
+
+
+def _other(file: Path) -> Evaluation:
+    """A further evaluation, whose protocol its file's name says: <model>-<protocol>-<networks>.json."""
+    return _evaluation(_json(file), file.stem.rsplit("-", 2)[1])
+
+
+def _evaluation(result: Mapping[str, Any], protocol: str) -> Evaluation:
+    networks = tuple(
+        Network(str(one["model"]), int(one["seed"]), _finite(one["accuracy"])) for one in result["accuracy"]
+    )
+    models = sorted({network.model for network in networks})
+    if len(models) != 1:
+        raise ValueError(f"an evaluation of {len(models)} models; one was expected")
+    return Evaluation(models[0], protocol, _scalars(result["protocol"]), networks)
+
+
+def _choices(folder: Path) -> tuple[tuple[Choice, ...], list[Unfinished]]:
+    choices, broken = [], []
+    for file in sorted(folder.glob("*.json")):
+        try:
+            choices.append(_choice(_json(file)))
+        except _BROKEN as error:
+            broken.append(Unfinished(f"choices/{file.name}", "unreadable", _said(error)))
+    return tuple(choices), broken
+
+
+def _choice(found: Mapping[str, Any]) -> Choice:
+    return Choice(
+        **{name: str(found[name]) for name in ("method", "dataset", "model", "schedule", "recipe")},
+        ipc=_whole(found["ipc"]),
+        validation=_finite(found["validation"]),
+        seeds=tuple(int(seed) for seed in found["seeds"]),
+        candidates=tuple(_candidate(one) for one in found["candidates"]),
+        asked=str(found["chosen"]["asked"]),
+        weight=_finite(found["chosen"]["weight"]),
+    )
+
+
+def _candidate(found: Mapping[str, Any]) -> Candidate:
+    known = {name: found.get(name) for name in ("difference", "low", "high")}
+    ends = {name: None if value is None else _finite(value) for name, value in known.items()}
+    return Candidate(
+        asked=str(found["asked"]),
+        weight=_finite(found["weight"]),
+        mean=_finite(found["mean"]),
+        std=_finite(found["std"]),
+        n=int(found["n"]),
+        runs=tuple(str(run) for run in found["runs"]),
+        **ends,
+    )
+
+
+def _json(file: Path) -> dict[str, Any]:
+    found = json.loads(file.read_bytes())
+    if not isinstance(found, dict):
+        raise TypeError(f"{file.name} is no JSON object")
+    return found
+
+
+def _finite(value: Any) -> float:  # noqa: ANN401 - whatever the file holds
+    number = float(value)
+    if not math.isfinite(number):
+        raise ValueError(f"{value} is no finite number")
+    return number
+
+
+def _whole(value: Any) -> int:  # noqa: ANN401
+    if (number := int(value)) < 1:
+        raise ValueError(f"ipc {value} is below 1")
+    return number
+
+
+def _scalars(found: Any) -> dict[str, Any]:  # noqa: ANN401
+    """A JSON object of numbers and texts."""
+    if strange := [name for name, value in found.items() if not isinstance(value, int | float | str)]:
+        raise TypeError(f"{strange[0]} is neither a number nor a text")
+    return dict(found)
+
+
+def _said(error: Exception) -> str:
+    return f"no {error}" if isinstance(error, KeyError) else str(error)
