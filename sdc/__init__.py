@@ -30,6 +30,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    __version__: str
     from sdc.plugins.sdc import (
         SCHEDULES,
         add_options,
@@ -60,7 +61,14 @@ __all__ = [
 
 
 def __getattr__(name: str) -> object:
-    """A name of the term, once it is asked for."""
+    """A name of the term, or the version that is installed, once it is asked for."""
+    if name == "__version__":
+        from importlib.metadata import PackageNotFoundError, version
+
+        try:
+            return version("sdc")
+        except PackageNotFoundError:  # a checkout that is not installed
+            return "unknown"
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from sdc.plugins import sdc as term

@@ -15,12 +15,30 @@ from sdc.adapters.registry import ADAPTERS
 from sdc.patching.methods import find
 
 app = typer.Typer(
-    help="Sample Difficulty Correction for existing dataset-distillation code: pin, patch, prove, run, compare.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        from sdc.cli import about
+
+        sys.stdout.write("\n".join(about.lines()) + "\n")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    *,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Version, commit, torch, device.")
+    ] = False,
+) -> None:
+    """Sample Difficulty Correction for existing dataset-distillation code: pin, patch, prove, run, compare."""
+
 
 NAMES = ", ".join(ADAPTERS)
 Methods = Annotated[list[str] | None, typer.Argument(help=NAMES, metavar="METHOD...")]

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 @app.command("list")
 def list_methods(*, as_json: Json = False) -> None:
     """Methods: upstream, pin, licence, datasets, state."""
-    states = {method: clones.status(adapter).state for method, adapter in ADAPTERS.items()}
+    states = {found.method: found.state for found in clones.statuses(ADAPTERS.values())}
     datasets = {method: sorted({*adapter.datasets, "digits"}) for method, adapter in ADAPTERS.items()}
     if as_json:
         rows = [
@@ -104,7 +104,7 @@ def status(methods: Methods = None, *, to: To = None, as_json: Json = False) -> 
     if to:
         found = [fork.status(adapter, to) for adapter in _for_one(methods, every=False)]
     else:
-        found = [clones.status(find(method)) for method in methods or ADAPTERS]
+        found = clones.statuses([find(method) for method in methods or ADAPTERS])
     if as_json:
         print_json(
             {

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import difflib
 import os
+import re
 import secrets
 import shutil
 import tempfile
@@ -18,8 +19,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha1
 from pathlib import Path
-
-import git
 
 from sdc.ground.errors import FatalError
 from sdc.ground.files import no_space_is_fatal, umask
@@ -67,7 +66,9 @@ class Clone:
 
     def head(self) -> str:
         """The commit that is checked out."""
-        return self.git("rev-parse", "HEAD")
+        file = self.path / ".git" / "HEAD"
+        told = file.read_text(errors="replace").strip() if file.is_file() else ""
+        return told if re.fullmatch(r"[0-9a-f]{40}", told) else self.git("rev-parse", "HEAD")
 
     def tree(self) -> dict[str, str]:
         """The blob hash of every file of HEAD, by path."""
@@ -100,6 +101,14 @@ def committed(file: Path) -> bytes | None:
         return around.blob(entry.split()[2]) if entry else None
     except GitError:
         return None
+
+
+def described(folder: Path) -> str:
+    """The commit that the repository in `folder` is at, `-dirty` after it if files differ; empty if unknown."""
+    try:
+        return Clone(folder, ours=False).git("describe", "--always", "--dirty", "--exclude=*", "--abbrev=40")
+    except (GitError, FatalError):
+        return ""
 
 
 @dataclass(frozen=True)
@@ -217,18 +226,18 @@ def _unreachable(url: str, commit: str, error: GitError) -> str:
 def _run(arguments: Sequence[str], folder: Path, *, offline: bool = False) -> tuple[int, bytes, str]:
     """Run git with our settings in `folder`: its exit status, what it prints, and what it says."""
     settings = [word for name, value in _CONFIG.items() for word in ("-c", f"{name}={value}")]
+    missing = FatalError("git was not found. Install it, for example: apt-get install git")
     try:
-        with _clean_environment(offline=offline):
-            status, out, said = git.Git(folder).execute(
-                ["git", *settings, *arguments],
-                with_extended_output=True,
-                with_exceptions=False,
-                stdout_as_string=False,
-                strip_newline_in_stdout=False,
-            )
+        import git  # here, because it looks for the program at once, which what needs none must do without
+    except ImportError as error:
+        raise missing from error
+    try:
+        with _clean_environment(offline=offline):  # held while the process starts: several may run side by side
+            process = git.Git(folder).execute(["git", *settings, *arguments], as_process=True)
     except git.GitCommandNotFound as error:
-        raise FatalError("git was not found. Install it, for example: apt-get install git") from error
-    return status, bytes(out), str(said).strip()
+        raise missing from error
+    out, said = process.communicate()
+    return process.returncode, out, said.decode(errors="replace").strip()
 
 
 @contextlib.contextmanager

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from typing import Any, Literal
 
+import sdc
 from sdc.adapters.base import Adapter
 from sdc.patching.additive import MOST
 
@@ -84,7 +85,7 @@ def report(proofs: Sequence[Proof], adapters: Mapping[str, Adapter], command: st
     held = "Every claim below holds." if not bad else f"{len(bad)} claims do not hold or could not be checked."
     parts = [
         "# What the SDC patches change",
-        f"`{command}`; sdc {version('sdc')}, Python {platform.python_version()}, {libraries}.",
+        f"`{command}`; sdc {sdc.__version__}, Python {platform.python_version()}, {libraries}.",
         f"{held} Lines and hashes were counted on the files; hashes of scripts are those of git.",
         _table(
             ("method", "upstream, pin, licence", "script", "added", "removed", "of lines", "share", "where"),
