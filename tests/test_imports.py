@@ -162,6 +162,16 @@ def test_each_room_says_which_rooms_it_imports() -> None:
     assert stated(ROOT) == seen
 
 
+def test_the_page_on_architecture_has_the_rooms_in_their_order_with_what_they_import() -> None:
+    page = (ROOT / "docs" / "architecture.md").read_text()
+    rows = re.findall(r"^\| `(\w+)` \| .* \| (.*) \|$", page, re.MULTILINE)
+    assert [name for name, _ in rows] == [name for name in ORDER if "." not in name]
+    told = {name: set(re.findall(r"\w+", words)) - {"nothing", "torch"} for name, words in rows}
+    assert told == {name: words for name, words in stated(ROOT).items() if "." not in name}
+    files = re.findall(r"`((?:[a-z_]+/)+[a-z_]*(?:\.py)?)`", page)
+    assert [name for name in files if not any((ROOT / top / name).exists() for top in ("", "sdc"))] == []
+
+
 def test_no_room_and_no_module_imports_itself_by_a_detour() -> None:
     list(TopologicalSorter(rooms(ROOT)).static_order())
     order = list(TopologicalSorter(graph(ROOT)).static_order())

@@ -9,12 +9,28 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from sdc.adapters.base import Adapter
 from sdc.adapters.registry import ADAPTERS
 from sdc.patching.methods import find
 
+_ORDER = (
+    *("list", "apply", "revert", "status", "verify", "run", "experts", "evaluate", "export"),
+    *("calibrate", "bench", "report", "difficulty", "theory", "patch", "upstream"),
+)
+
+
+class _InOrder(TyperGroup):
+    """Lists the commands in the order in which people come to need them."""
+
+    def list_commands(self, ctx: typer.Context) -> list[str]:  # type: ignore[override]
+        """Their names."""
+        return sorted(super().list_commands(ctx), key=_ORDER.index)
+
+
 app = typer.Typer(
+    cls=_InOrder,
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,

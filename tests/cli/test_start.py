@@ -36,6 +36,13 @@ def test_the_version_says_which_code_runs_on_what(sdc: Sdc) -> None:
     assert third.split(" (")[0] == ("device cuda" if torch.cuda.is_available() else "device cpu")
 
 
+def test_help_lists_the_commands_as_people_come_to_need_them(sdc: Sdc) -> None:
+    rows = sdc("--help").out.partition("Commands:")[2].splitlines()
+    names = [row.split()[0] for row in rows if row.startswith("  ") and row[2] != " "]
+    assert names[:6] == ["list", "apply", "revert", "status", "verify", "run"]
+    assert len(names) == 16
+
+
 def test_python_dash_m_is_the_command() -> None:
     done = [
         subprocess.run([sys.executable, *words, "list", "--json"], capture_output=True, text=True, check=True).stdout

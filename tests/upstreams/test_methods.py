@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -26,6 +27,7 @@ from sdc.evaluation.view import resized
 from sdc.ground import paths
 from sdc.launcher.job import Job
 from tests.conftest import Outcome, Sdc
+from tests.fake import _commit
 
 pytestmark = [pytest.mark.upstream, pytest.mark.slow, pytest.mark.usefixtures("true_upstream")]
 METHODS = ("dc", "dsa", "dm")
@@ -99,29 +101,66 @@ def _as_torchvision_keeps_mnist(archive: Path, folder: Path, per_class: int) -> 
             (raw / f"{part}-{name}").write_bytes(header + tensor.numpy().tobytes())
 
 
-@pytest.mark.parametrize("method", ["dc", "dm"])  # dsa is an option of the script of dc
-def test_a_patched_script_runs_by_hand_without_the_runner(
-    method: str, sdc: Sdc, archives: Path, tmp_path: Path
-) -> None:
-    sdc("apply", method)
-    tree, script = paths.upstream() / method, ADAPTERS[method].patch.script
+ByHand = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture
+def by_hand(archives: Path, tmp_path: Path) -> ByHand:
+    """`by_hand(tree, method, *options)`: a script as its own readme says, one iteration on few images of MNIST."""
     _as_torchvision_keeps_mnist(archives / "mnist10k.tar.xz", tmp_path / "data", LIMIT)
 
-    def by_hand(*options: object) -> subprocess.CompletedProcess[str]:
-        # Without the runner's bridges DM's augmentation needs a GPU: without one, its in-place writes overlap and break.
+    def run(tree: Path, method: str, *options: object) -> subprocess.CompletedProcess[str]:
+        # Without the bridges DM's augmentation needs a GPU: without one, its in-place writes overlap and break.
         own = ["--dsa_strategy", "none"] if method == "dm" else ["--method", method.upper()]
         usual = ["--dataset", "MNIST", "--model", "ConvNetW32", "--ipc", 1, "--Iteration", 1, "--batch_real", LIMIT]
         brief = ["--num_exp", 1, "--num_eval", 0, "--data_path", tmp_path / "data", "--save_path", tmp_path / "result"]
-        words = [sys.executable, script, *own, *usual, *brief, *options]
+        words = [sys.executable, ADAPTERS[method].patch.script, *own, *usual, *brief, *options]
         return subprocess.run([str(w) for w in words], cwd=tree, check=False, capture_output=True, text=True)
 
+    return run
+
+
+@pytest.mark.parametrize("method", ["dc", "dm"])  # dsa is an option of the script of dc
+def test_a_patched_script_runs_by_hand_without_the_launcher(
+    method: str, sdc: Sdc, by_hand: ByHand, tmp_path: Path
+) -> None:
+    sdc("apply", method)
+    tree = paths.upstream() / method
     for options in ((), ("--sdc_lambda", 0.1, "--sdc_schedule", "log", "--sdc_every", 2)):
-        done = by_hand(*options)
+        done = by_hand(tree, method, *options)
         assert done.returncode == 0, done.stderr
         assert list((tmp_path / "result").glob("*.pt")), done.stdout
-    refused = by_hand("--sdc_lambda", "-1")
+    refused = by_hand(tree, method, "--sdc_lambda", "-1")
     assert refused.returncode == 2
     assert "the SDC weight must be a finite number >= 0, got '-1'" in refused.stderr
+
+
+@pytest.mark.parametrize(
+    ("theirs", "vendor"), [("plugins/__init__.py", ()), ("plugins.py", ("--vendor",))], ids=["package", "vendored"]
+)
+def test_a_fork_that_has_plugins_of_its_own_runs_by_hand_and_is_proved(
+    theirs: str,
+    vendor: tuple[str, ...],
+    sdc: Sdc,
+    by_hand: ByHand,
+    upstream_tree: Callable[[str], Path],
+    tmp_path: Path,
+) -> None:
+    fork = tmp_path / "fork"
+    shutil.copytree(upstream_tree("dm"), fork, ignore=shutil.ignore_patterns(".git"))
+    (fork / theirs).parent.mkdir(exist_ok=True)
+    (fork / theirs).write_text("MINE = 1\n")
+    script = fork / ADAPTERS["dm"].patch.script
+    script.write_bytes(b"import plugins\r\nassert plugins.MINE\r\n" + script.read_bytes())
+    _commit(fork, {})
+    applied = sdc("apply", "dm", "--to", fork, *vendor)
+    assert (applied.code, (fork / "sdc.py").exists()) == (0, bool(vendor)), applied
+
+    done = by_hand(fork, "dm", "--sdc_lambda", 0.1)
+    assert done.returncode == 0, done.stderr
+    assert list((tmp_path / "result").glob("*.pt")), done.stdout
+    proof = sdc("verify", "dm", "--to", fork, "--behaviour", "--json")
+    assert (proof.code, proof.json["methods"][0]["added"]) == (0, 3), proof
 
 
 def _untouched(tree: Path, outcome: Outcome, dataset: sets.Dataset, work: Path) -> Tensor:
