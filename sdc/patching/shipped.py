@@ -32,10 +32,9 @@ def changed(path: Path, expected: str, actual: str) -> str:
 
 
 def _restore(path: Path) -> str:
-    mends = (
-        f"git -C {path.parent} checkout -- {path.name}" if paths.in_checkout() else "pip install --force-reinstall sdc"
-    )
-    return f"Restore it: {mends}"
+    if paths.in_checkout():
+        return f"Restore it: git -C {path.parent} checkout -- {path.name}"
+    return "Install this package again from where you had it (on PyPI the name sdc is another project's)"
 
 
 def body(patch: Patch, sign: str) -> str:

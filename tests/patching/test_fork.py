@@ -226,13 +226,22 @@ VENDORED = pytest.mark.parametrize("vendor", [(), ("--vendor",)], ids=["plain", 
 @VENDORED
 @pytest.mark.parametrize(
     "theirs",
-    ["train/sdc.py", "train/sdc/__init__.py", "train/sdc/data.csv", "sdc.py", "sdc/core.py", "train/sdc.abi3.so"],
+    [
+        "train/sdc.py",
+        "train/sdc/__init__.py",
+        "train/sdc/data.csv",
+        "sdc.py",
+        "sdc/core.py",
+        "train/sdc.abi3.so",
+        "lib/sdc.py",
+        "lib/sdc/__init__.py",
+    ],
 )
 def test_what_answers_to_the_imported_name_in_a_tree_is_left_alone(
     theirs: str, vendor: tuple[str, ...], own: Callable[..., Path], sdc: Sdc, tmp_path: Path
 ) -> None:
     script, file = own(LF), tmp_path / "own" / theirs
-    file.parent.mkdir(exist_ok=True)
+    file.parent.mkdir(parents=True, exist_ok=True)
     file.write_text("mine = True\n")
     before = tree(tmp_path / "own")
     outcome = sdc("apply", "fake", *vendor, "--to", tmp_path / "own")
@@ -279,6 +288,7 @@ def test_other_modules_that_only_look_alike_are_no_obstacle(own: Callable[..., P
         "lib/__init__.py": "from .sdc import mine\nfrom lib import sdc\nprint(sdc.mine)\n",
         "loop.py": "import sdc\nfrom sdc import gradient_norm\nsdc.corrected\n",  # the term's own users
         "old.py": "import sdc.old\nprint 'no Python 3'\n",
+        "notes/sdc/notes.txt": "no module",
         "venv/pyvenv.cfg": "",
         "venv/lib/sdc/cli.py": "from sdc.cli import main\n",
         ".hidden/x.py": "import sdc.x\n",
