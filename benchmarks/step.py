@@ -27,6 +27,7 @@ from torch.optim.optimizer import Optimizer, register_optimizer_step_post_hook
 
 from sdc.adapters.registry import ADAPTERS
 from sdc.distillation import behaviour, experts, jobs, process
+from sdc.ground import hardware
 from sdc.ground.watch import Quiet
 from sdc.launcher import __main__ as launcher
 from sdc.launcher.job import Job
@@ -55,7 +56,7 @@ def main() -> None:
     parser.add_argument("--json", action="store_true")
     asked = parser.parse_args()
     rows = [_row(method, asked) for method in asked.methods.split(",")]
-    machine = torch.cuda.get_device_name() if jobs.device() == "cuda" else f"{platform.machine()}, one thread"
+    machine = torch.cuda.get_device_name() if hardware.device() == "cuda" else f"{platform.machine()}, one thread"
     about = f"ipc {asked.ipc}, recipe {asked.recipe}, schedule {asked.schedule}; {machine}, torch {torch.__version__}"
     if asked.json:
         print(json.dumps({"rows": rows, "about": about}))

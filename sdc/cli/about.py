@@ -7,7 +7,7 @@ import platform
 from importlib.metadata import PackageNotFoundError, distribution
 
 import sdc
-from sdc.ground import paths
+from sdc.ground import hardware, paths
 from sdc.patching import git
 
 
@@ -15,13 +15,10 @@ def lines() -> list[str]:
     """The version and commit of this package, Python, torch, and the device that a run would take."""
     import torch  # it takes seconds
 
-    from sdc.distillation.jobs import device
-
-    gpu = f" ({torch.cuda.get_device_name()})" if device() == "cuda" else ""
     return [
         f"sdc {sdc.__version__}, commit {_commit() or 'unknown'}",
         f"Python {platform.python_version()}, torch {torch.__version__}",
-        f"device {device()}{gpu}",
+        f"device {hardware.said()}",
     ]
 
 

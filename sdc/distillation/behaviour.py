@@ -15,6 +15,7 @@ from torch import Tensor
 
 from sdc.adapters.base import Adapter
 from sdc.distillation import experts, jobs, process
+from sdc.ground import hardware
 from sdc.ground.errors import FatalError
 from sdc.ground.watch import Watch
 from sdc.launcher.job import Job
@@ -72,7 +73,7 @@ def added_to(
             found.append(replace(proof, claims=claimed))
             seen = (
                 f"Each script ran untouched and patched, with the same seed, for a few steps on {planned.dataset.name} "
-                f"(recipe `{RECIPE}`, one image a class, on {jobs.device()}). Images, labels and "
+                f"(recipe `{RECIPE}`, one image a class, on {hardware.device()}). Images, labels and "
                 "learned rate are compared bit for bit."
             )
     return found, seen

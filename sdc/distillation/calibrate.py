@@ -24,6 +24,7 @@ from safetensors import safe_open
 from torch import Tensor
 
 from sdc.distillation import experts, jobs, process
+from sdc.ground import hardware
 from sdc.ground.errors import FatalError
 from sdc.ground.files import no_space_is_fatal, write_text
 from sdc.ground.watch import Watch
@@ -220,5 +221,5 @@ def _cell(plan: Plan) -> Cell:
 
 
 def _text(plan: Plan, found: Calibration, updates: int) -> str:
-    asked = json.loads(in_the_clear(_cell(plan), jobs.device(), plan.data, plan.settings.init_from))
+    asked = json.loads(in_the_clear(_cell(plan), hardware.device(), plan.data, plan.settings.init_from))
     return json.dumps({"calibration": asdict(found), "asked_updates": updates, "cell": asked}, indent=1) + "\n"

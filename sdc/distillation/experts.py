@@ -26,7 +26,7 @@ from sdc.adapters.base import Job
 from sdc.adapters.registry import ADAPTERS
 from sdc.distillation import jobs, process
 from sdc.evaluation import networks
-from sdc.ground import paths
+from sdc.ground import hardware, paths
 from sdc.ground.errors import FatalError, unknown
 from sdc.ground.files import no_space_is_fatal, replacing, write_text
 from sdc.ground.watch import Watch
@@ -234,7 +234,7 @@ def _check_space(expected: Estimate, where: Path) -> None:
 
 def _seconds_a_pass(network: torch.nn.Module, job: Job, batch: int) -> float:
     """The time of one forward and backward pass of a batch here, the quicker of two behind a first."""
-    where = torch.device(jobs.device())
+    where = torch.device(hardware.device())
     network = network.to(where)
     images = torch.zeros(batch, job.slot.channels, job.slot.size, job.slot.size, device=where)
     labels = torch.zeros(batch, dtype=torch.long, device=where)

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from safetensors.torch import save_file
 
 from sdc.adapters import base
@@ -15,7 +14,7 @@ from sdc.adapters.registry import ADAPTERS
 from sdc.data import sets
 from sdc.data.sets import Dataset
 from sdc.evaluation.view import resized
-from sdc.ground import paths
+from sdc.ground import hardware, paths
 from sdc.launcher.job import Job
 from sdc.patching import clones
 from sdc.plan import schedule
@@ -24,11 +23,6 @@ from sdc.plan.request import Plan
 
 SHOWN_TEST_IMAGES = 1
 """Test images of each class that a script is shown. No score of its own is used, so that none can choose a set."""
-
-
-def device() -> str:
-    """`cuda` where a GPU is there, else `cpu`."""
-    return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 @dataclass(frozen=True)
@@ -49,7 +43,7 @@ def distillation(plan: Plan, work: Path, folder: Path, done: Done = Done()) -> J
         script=str(clones.script_path(adapter)),
         argv=(*adapter.argv(job), *_term(plan.cell)),
         seed=plan.cell.seed,
-        device=device(),
+        device=hardware.device(),
         slot=plan.slot.name,
         data=str(_serve(plan.dataset, plan.slot, work)),
         classes=plan.dataset.classes,
@@ -79,7 +73,7 @@ def training(plan: Plan, work: Path, done: Done) -> Job:
         script=str(clone / experts.script),
         argv=tuple(experts.argv(plan.job)),
         seed=int(plan.job.experts["expert_seed"]),
-        device=device(),
+        device=hardware.device(),
         slot=plan.slot.name,
         data=str(_serve(plan.dataset, plan.slot, work)),
         classes=plan.dataset.classes,

@@ -22,6 +22,7 @@ from sdc.evaluation.distilled import DistilledSet
 from sdc.evaluation.scoring import Result, Subject, evaluate_sets
 from sdc.evaluation.training import Score
 from sdc.evaluation.view import View, Whitening
+from sdc.ground import hardware
 from sdc.ground.files import no_space_is_fatal, write_text
 from sdc.ground.watch import Watch
 from sdc.launcher.job import Job
@@ -80,7 +81,7 @@ def _distilled(plan: Plan, folder: Path, watch: Watch, *, again: bool = False) -
     """Bring an unfinished run to where only its evaluation is missing."""
     _forget(folder, distilled_too=again)
     apply.apply(plan.adapter)
-    write_text(folder / "cell.json", in_the_clear(plan.cell, jobs.device(), plan.data, plan.settings.init_from))
+    write_text(folder / "cell.json", in_the_clear(plan.cell, hardware.device(), plan.data, plan.settings.init_from))
     _distil(plan, folder, watch)
     clones.unchanged(plan.adapter)
 

@@ -24,6 +24,7 @@ from sdc.evaluation.augment import Augment, make, side_by_side
 from sdc.evaluation.networks import build, known
 from sdc.evaluation.protocol import Protocol
 from sdc.evaluation.sgd import Descent
+from sdc.ground import hardware
 from sdc.ground.errors import FatalError
 
 log = logging.getLogger(__name__)
@@ -104,7 +105,7 @@ def evaluate_all(
     """
     for trial in trials:
         _check(trial.images, trial.labels, trial.test_images, trial.test_labels)
-    where = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    where = torch.device(device or hardware.device())
     trials = _placed(trials, where)
     seeds = [[network_seed(trial.seed, model, n) for n in range(trial.protocol.networks)] for trial in trials]
     found = {

@@ -11,9 +11,9 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from sdc.adapters.base import Value
+from sdc.ground import hardware
+from sdc.ground.hardware import Device
 
 _LIBRARIES = ("torch", "torchvision", "numpy", "scipy", "kornia")
 
@@ -54,16 +54,15 @@ class Cell:
         return f"{self.method}-{self.dataset}-ipc{self.ipc}-{self.key()}"
 
 
-def in_the_clear(cell: Cell, device: str, data: Path | None, init_from: str = "") -> str:
+def in_the_clear(cell: Cell, device: Device, data: Path | None, init_from: str = "") -> str:
     """The text of cell.json: the cell, its key, libraries and device, and the paths of its data and first images."""
     libraries = {name: version(name) for name in _LIBRARIES} | {"python": platform.python_version()}
-    name = torch.cuda.get_device_name() if device == "cuda" else platform.processor() or platform.machine()
     facts = {
         "key": cell.key(),
         **cell.facts(),
         "data": str(data.resolve()) if data else None,
         **({"init_from": str(Path(init_from).expanduser().resolve())} if init_from else {}),
         "libraries": libraries,
-        "device": {"kind": device, "name": name, "threads": torch.get_num_threads()},
+        "device": hardware.facts(device),
     }
     return json.dumps(facts, indent=1) + "\n"

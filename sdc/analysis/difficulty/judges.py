@@ -26,7 +26,7 @@ from sdc.evaluation.networks import build
 from sdc.evaluation.protocol import Protocol, to_dict
 from sdc.evaluation.training import shuffled, train
 from sdc.evaluation.view import View, Whitening, normalised
-from sdc.ground import paths
+from sdc.ground import hardware, paths
 from sdc.ground.errors import FatalError
 from sdc.ground.files import replacing
 from sdc.ground.watch import Watch
@@ -201,7 +201,7 @@ def _placed(networks: Sequence[nn.Module]) -> tuple[nn.Module, ...]:
 
 
 def _device() -> torch.device:
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    return torch.device(hardware.device())
 
 
 def _epochs(count: int) -> str:
