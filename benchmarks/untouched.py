@@ -29,8 +29,7 @@ def main() -> None:
             Path(updated).touch()
 
     batches.trust(Path("data"))
-    if not torch.cuda.is_available():
-        device.install()
+    device.install("cuda" if torch.cuda.is_available() else "cpu")
     recorder.install(recorder.Metrics(Path("metrics.jsonl")))
     register_optimizer_step_post_hook(after_update)
     sys.argv = [script, *options]

@@ -59,6 +59,7 @@ def _own_folders(tmp_path: Path, shared: Path, monkeypatch: pytest.MonkeyPatch, 
     monkeypatch.setenv("SDC_UPSTREAM", str(tmp_path / "upstream"))
     monkeypatch.setenv("SDC_CACHE", str(shared / "cache"))
     monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.setenv("SDC_DEVICE", "")  # whatever a test chooses ends with it
     for name in ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE"):
         monkeypatch.delenv(name, raising=False)
     if not request.node.get_closest_marker("upstream"):

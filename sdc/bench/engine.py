@@ -36,7 +36,7 @@ from sdc.bench.losses import Losses
 from sdc.bench.slurm import Profile
 from sdc.bench.work import More
 from sdc.evaluation import stacked
-from sdc.ground import paths
+from sdc.ground import hardware, paths
 from sdc.ground.cores import cores
 from sdc.ground.errors import FatalError
 
@@ -78,7 +78,7 @@ class Slots:
 
 def here(per_gpu: int, workers: int) -> Slots:
     """The slots of this machine."""
-    return Slots(torch.cuda.device_count() if torch.cuda.is_available() else 0, per_gpu, workers)
+    return Slots(torch.cuda.device_count() if hardware.device() == "cuda" else 0, per_gpu, workers)
 
 
 def on_slurm(profile: Path) -> Slots:
@@ -99,6 +99,8 @@ def carry_out(
 
     Raises FatalError when no worker can be had. `say` gets remarks for people.
     """
+    if not slots.profile:
+        say(f"computing on {hardware.said()}, {slots.count} at a time")
     held = {group.where for group in groups if not group.ready}
     at_once = len(held) + sum(cell.experts not in held for cell in cells)
     together = not stacked.drawback(torch.device(slots.device)) if more.together is None else more.together
@@ -246,5 +248,6 @@ def _environment(threads: int, per_gpu: int) -> str:
         "SDC_CACHE": str(paths.cache()),
         "SDC_UPSTREAM": str(paths.upstream()),
     }
+    told |= {hardware.VARIABLE: chosen} if (chosen := os.environ.get(hardware.VARIABLE)) else {}
     told |= {tasks.PER_GPU: str(per_gpu)} if per_gpu else {}
     return "; ".join(f"export {name}={shlex.quote(value)}" for name, value in told.items())

@@ -10,6 +10,7 @@ from pathlib import Path
 from sdc.bench import guard, work
 from sdc.bench.cells import Cell, Group, Task
 from sdc.bench.work import More
+from sdc.ground import hardware
 
 PER_GPU = "SDC_PER_GPU"
 """The variable that tells a worker how many of them share a GPU; not set without GPUs."""
@@ -43,17 +44,10 @@ def evaluated(cells: Sequence[Cell], runs: Path, more: More) -> list[str]:
     return work.evaluate(cells, runs, more)
 
 
-def gpu(rank: int, per_gpu: int, visible: str | None) -> str:
-    """The GPU of a node's worker number `rank`: one of those that the node's job may use, where they are named."""
-    names = [name for name in (visible or "").split(",") if name]
-    number = rank // per_gpu
-    return names[number % len(names)] if names else str(number)
-
-
 @functools.cache
 def _settle() -> None:
     """Once in a worker: it ends with its manager, and sees one GPU. Parsl's own pinning forgets what may be used."""
     guard.end_with_parent()
     if per_gpu := os.environ.get(PER_GPU):
-        rank, visible = int(os.environ["PARSL_WORKER_RANK"]), os.environ.get("CUDA_VISIBLE_DEVICES")
-        os.environ["CUDA_VISIBLE_DEVICES"] = gpu(rank, int(per_gpu), visible)
+        own = int(os.environ["PARSL_WORKER_RANK"]) // int(per_gpu)
+        os.environ.update(hardware.shown(os.environ, first=own))

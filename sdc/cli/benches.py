@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from sdc.cli import show
-from sdc.cli.common import NAMES, Changes, Data, Dataset, Json, Model, Recipe, Runs, app, print_json
+from sdc.cli.common import NAMES, Changes, Data, Dataset, Device, Json, Model, Recipe, Runs, app, choose, print_json
 
 if TYPE_CHECKING:
     from sdc.bench.cells import Task
@@ -39,9 +39,11 @@ def bench(
     export: Export = None,
     stage: Stage = "",
     number: Annotated[int, typer.Option(help="With --stage: which.", hidden=True)] = 0,
+    device: Device = None,
     as_json: Json = False,
 ) -> None:
     """Run every cell of a benchmark that is not done yet. Exit 1 if any failed."""
+    choose(device)
     if (on == "slurm" or export is not None) != bool(profile) or (profile and (workers or per_gpu > 1)):
         raise typer.BadParameter(
             "--on slurm and --export take --profile FILE.toml, which says how many workers there are, too"
@@ -122,9 +124,11 @@ def calibrate(
     ] = None,
     updates: Annotated[int, typer.Option(help="Updates of the images that are looked at; 0: the usual number.")] = 0,
     runs_folder: Runs = Path("runs"),
+    device: Device = None,
     as_json: Json = False,
 ) -> None:
     """Measure, over the first updates of a run, at which weight the SDC term weighs how much."""
+    choose(device)
     from sdc.distillation import calibrate as calibration
     from sdc.plan.request import Request, plan
 
@@ -148,9 +152,11 @@ def report(
     html: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Write the page to this file, too.", dir_okay=False)
     ] = None,
+    device: Device = None,
     as_json: Json = False,
 ) -> None:
     """Compare all runs with and without SDC: tables (also Markdown, CSV, LaTeX), figures, one HTML page."""
+    choose(device)
     from sdc.analysis.difficulty import course
     from sdc.report import make
 

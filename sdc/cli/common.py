@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 from typer.core import TyperGroup
 
 from sdc.adapters.base import Adapter
 from sdc.adapters.registry import ADAPTERS
+from sdc.ground import hardware
 from sdc.patching.methods import find
 
 _ORDER = (
@@ -70,7 +72,17 @@ Data = Annotated[Path | None, typer.Option(help="A folder or archive of train/<c
 Recipe = Annotated[str, typer.Option(help="quick (minutes on a CPU) or paper (the published settings).")]
 Model = Annotated[str | None, typer.Option(help="Network of the distillation; the recipe's if not given.")]
 Changes = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change a setting.")]
+Device = Annotated[
+    Literal["auto", "cuda", "cpu"] | None,
+    typer.Option(help="What to compute on; auto, the default, is a GPU where torch sees one.", show_default=False),
+]
 Runs = Annotated[Path, typer.Option("--runs", help="Where run folders go.")]
+
+
+def choose(device: str | None) -> None:
+    """Compute on this device from now on, in the processes that are started, too."""
+    if device:
+        os.environ[hardware.VARIABLE] = device
 
 
 def chosen_methods(methods: list[str] | None, every: bool) -> list[Adapter]:

@@ -8,7 +8,8 @@ from typing import Annotated, Literal
 import typer
 
 from sdc.cli import show
-from sdc.cli.common import Data, Dataset, Json, app, print_json
+from sdc.cli.common import Data, Dataset, Device, Json, app, choose, print_json
+from sdc.ground import hardware
 
 Networks = Annotated[
     Literal["auto", "fresh", "trained", "experts"],
@@ -44,9 +45,11 @@ def difficulty(
     out: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Where tables, tensors, figures, or a part go.", file_okay=False)
     ] = None,
+    device: Device = None,
     as_json: Json = False,
 ) -> None:
     """Difficulty of samples: the norm of the gradient that one gives a network (GraDN), with tables and figures."""
+    choose(device)
     _check(paths or [], bool(dataset or data), trend=trend, steps=steps, split=split is not None, out=out is not None)
     from sdc.analysis.difficulty import measure as analysis  # torch takes seconds to import
     from sdc.analysis.difficulty import panel, parts
@@ -54,6 +57,7 @@ def difficulty(
 
     asked = panel.Request(tuple(paths or ()), dataset, data, networks, count, epochs, model, seed, limit, most, steps)
     with show.bars() as watch:
+        watch.say(f"computing on {hardware.said()}")
         if split and out:
             made = parts.split(asked, split, fraction, out, watch)
             written = [out]

@@ -12,7 +12,20 @@ import typer
 from sdc.adapters.base import Adapter
 from sdc.adapters.registry import ADAPTERS
 from sdc.cli import show
-from sdc.cli.common import All, Data, Dataset, Json, Methods, To, Uncommitted, app, chosen_methods, print_json
+from sdc.cli.common import (
+    All,
+    Data,
+    Dataset,
+    Device,
+    Json,
+    Methods,
+    To,
+    Uncommitted,
+    app,
+    choose,
+    chosen_methods,
+    print_json,
+)
 from sdc.ground.files import write_text
 from sdc.patching import clones, fork, proof
 from sdc.patching.apply import Change
@@ -150,9 +163,11 @@ def verify(
     report: Annotated[
         Path | None, typer.Option(metavar="FILE.md", help="Write the proof as Markdown, too.", dir_okay=False)
     ] = None,
+    device: Device = None,
     as_json: Json = False,
 ) -> None:
     """Prove that the patch is all that changed: files, lines, hashes, behaviour. Exit 1 if a claim fails."""
+    choose(device)
     if (dataset or data) and not behaviour:
         raise typer.BadParameter("--dataset and --data are for --behaviour")
     chosen = _for_one(methods, every) if to else chosen_methods(methods, every)

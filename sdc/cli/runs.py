@@ -10,7 +10,21 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from sdc.cli import show
-from sdc.cli.common import NAMES, All, Changes, Data, Dataset, Json, Model, Recipe, Runs, app, print_json
+from sdc.cli.common import (
+    NAMES,
+    All,
+    Changes,
+    Data,
+    Dataset,
+    Device,
+    Json,
+    Model,
+    Recipe,
+    Runs,
+    app,
+    choose,
+    print_json,
+)
 from sdc.ground import paths
 from sdc.ground.errors import FatalError, unknown
 
@@ -36,9 +50,11 @@ def run(
     changes: Changes = None,
     runs_folder: Runs = Path("runs"),
     again: Annotated[bool, typer.Option("--again", help="Repeat a run that is complete.")] = False,
+    device: Device = None,
     as_json: Json = False,
 ) -> None:
     """Distil a dataset by one method, evaluate the outcome, record both in a run folder."""
+    choose(device)
     from sdc.distillation import (
         run as runs,  # torch takes seconds to import: only the commands that need it wait for it
     )
@@ -101,9 +117,11 @@ def train_experts(
     recipe: Recipe = "quick",
     model: Model = None,
     changes: Changes = None,
+    device: Device = None,
     as_json: Json = False,
 ) -> None:
     """Train the experts that runs with the same options will need; none if they are there."""
+    choose(device)
     from sdc.distillation import experts
     from sdc.plan.request import Request, plan
 
@@ -172,12 +190,14 @@ def evaluate(
     changes: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change a protocol's setting, as epochs=300.")
     ] = None,
+    device: Device = None,
     as_json: Json = False,
 ) -> None:
     """Train networks on distilled sets and test them, in the way of its method or in the one way for all.
 
     On a GPU, sets of one shape and protocol share their time.
     """
+    choose(device)
     from sdc.evaluation import set_files
 
     models = tuple(filter(None, model.split(",")))

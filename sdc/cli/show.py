@@ -173,6 +173,8 @@ def proofs(found: Sequence[Proof]) -> None:
     columns = ("method", "script\nlines in", "lines\nshare", "before\nafter", *(claimed or ["patch", ""]))
     table("", columns, rows)
     for proof in found:
+        if proof.spread:
+            OUT.print(f"{proof.method}: {proof.spread}", markup=False, soft_wrap=True)
         for problem in problems(proof):
             ERR.print(f"{proof.method}: {problem}", markup=False, soft_wrap=True)
 

@@ -1,4 +1,8 @@
-"""What a patched script does, against the untouched one: same seed, a few steps on few images, bit for bit."""
+"""What a patched script does, against the untouched one: same seed, a few steps on few images, bit for bit.
+
+Claims about code are checked on the CPU, where a script repeats its bits; on a GPU some kernels do not (the backward
+pass of DSA's rotation and scaling, for one). How far a GPU's own runs are apart is told beside the claims.
+"""
 
 from __future__ import annotations
 
@@ -17,6 +21,7 @@ from sdc.adapters.base import Adapter
 from sdc.distillation import experts, jobs, process
 from sdc.ground import hardware
 from sdc.ground.errors import FatalError
+from sdc.ground.hardware import Device
 from sdc.ground.watch import Watch
 from sdc.launcher.job import Job
 from sdc.patching import clones, fork
@@ -67,13 +72,15 @@ def added_to(
         for proof in proofs:
             planned = plan(Request(proof.method, 0.0, dataset, data, recipe=RECIPE), watch)
             if proof.failures:
-                claimed = _unchecked("the script is not what the patch makes of it")
+                claimed, spread = _unchecked("the script is not what the patch makes of it"), ""
             else:
                 claimed = claims(planned, _tree(planned.adapter, folder), Path(name), watch)
-            found.append(replace(proof, claims=claimed))
+                looked = hardware.device() == "cuda" and claimed[0].outcome != "unchecked"
+                spread = _spread(planned, Path(name), watch) if looked else ""
+            found.append(replace(proof, claims=claimed, spread=spread))
             seen = (
                 f"Each script ran untouched and patched, with the same seed, for a few steps on {planned.dataset.name} "
-                f"(recipe `{RECIPE}`, one image a class, on {hardware.device()}). Images, labels and "
+                f"(recipe `{RECIPE}`, one image a class, on the CPU). Images, labels and "
                 "learned rate are compared bit for bit."
             )
     return found, seen
@@ -186,7 +193,33 @@ def copy_untouched(tree: Tree, adapter: Adapter, target: Path) -> None:
     (target / adapter.patch.script).write_bytes(tree.original)
 
 
-def _ran(planned: Plan, work: Path, root: Path, words: Sequence[str], trained: Path | None, watch: Watch) -> _Outcome:
+def _spread(planned: Plan, scratch: Path, watch: Watch) -> str:
+    """How far two runs of the untouched script are apart on this machine's GPU, after `claims` in the same folder."""
+    work, where = scratch / planned.adapter.method, hardware.named("cuda")
+    trained = experts.ready(planned, watch, root=scratch / "experts")
+    folder = trained.folder if trained else None
+    watch.stage(f"{planned.adapter.method}: untouched, on {where}", planned.steps())
+    first, second = (
+        _ran(planned, work / f"on gpu {n}", work / "tree", (), folder, watch, device="cuda") for n in (1, 2)
+    )
+    if first.error or second.error:
+        return f"on {where} it did not run: {first.error or second.error}"
+    if first.same(second):
+        return f"on {where} two runs of the untouched script are the same bits"
+    apart = max(float((t - second.tensors[name]).abs().max()) for name, t in first.tensors.items())
+    return f"on {where} two runs of the untouched script differ by up to {apart:.2g}: it does not repeat its bits there"
+
+
+def _ran(
+    planned: Plan,
+    work: Path,
+    root: Path,
+    words: Sequence[str],
+    trained: Path | None,
+    watch: Watch,
+    *,
+    device: Device = "cpu",
+) -> _Outcome:
     """Run the script of the tree `root` in the folder `work`."""
     work.mkdir()
     if trained:
@@ -198,6 +231,7 @@ def _ran(planned: Plan, work: Path, root: Path, words: Sequence[str], trained: P
         tree=str(root),
         argv=(*planned.adapter.argv(planned.job), *words),
         options=str(options),
+        device=device,
     )
     try:
         ended = process.launch(job, work, work / "log.txt", watch, planned.adapter.advice)

@@ -185,6 +185,7 @@ def compared(plan: Plan, first: Path, second: Path, weight: float) -> Calibratio
 
 def _measured(plan: Plan, work: Path, log: Path, watch: Watch, updates: int) -> Calibration:
     apply.apply(plan.adapter)
+    watch.say(f"computing on {hardware.said()}")
     first = watched(plan, 0.0, updates, work / "without", log, watch)
     weight = 1.0
     for number in range(_TRIES):

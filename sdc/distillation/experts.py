@@ -244,6 +244,9 @@ def _seconds_a_pass(network: torch.nn.Module, job: Job, batch: int) -> float:
         torch.autograd.backward(F.cross_entropy(network(images), labels))
         float(next(network.parameters()).detach().sum())  # waits for the device
         taken.append(time.perf_counter() - began)
+    network.cpu()
+    del images, labels
+    hardware.leave_to_others()
     return min(taken[1:])
 
 

@@ -52,6 +52,7 @@ def distillation(plan: Plan, work: Path, folder: Path, done: Done = Done()) -> J
         metrics=str(folder / "metrics.jsonl"),
         view=str(work / "view.json"),
         snapshot_every=max(1, plan.settings.snapshot_every),
+        gpus=max(1, plan.settings.gpus),
         tree=str(clones.clone_path(adapter)),
         loss=adapter.loss,
         average=float(job.options[adapter.average]) if adapter.average else 0.0,

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from sdc.ground import paths
+from sdc.ground import hardware, paths
 from sdc.ground.errors import FatalError, out_of_memory
 from sdc.ground.files import write_text
 from sdc.ground.watch import Watch
@@ -44,6 +44,7 @@ def launch(job: Job, work: Path, log: Path, watch: Watch, advice: Mapping[str, s
     replace(job, parent=os.getpid()).write(work / "job.json")
     metrics = Path(job.metrics)
     read = _cut(metrics, job.steps_done)
+    hardware.leave_to_others()
     with log.open("ab" if job.done else "wb") as output:
         fcntl.flock(output, fcntl.LOCK_EX)  # handed on to the child, and kept until that has ended
         output.write(f"$ {shlex.join([Path(job.script).name, *job.argv])}\n".encode())
@@ -93,8 +94,8 @@ def environment(job: Job) -> dict[str, str]:
     }
     # Without a GPU, half the time can go into fresh pages for large tensors: huge ones are fewer, freed ones are kept.
     kept = {"THP_MEM_ALLOC_ENABLE": "1", "MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(2**40)}
-    of_cpu = {"CUDA_VISIBLE_DEVICES": ""} | kept if job.device == "cpu" else {}
-    return {**os.environ, **ours, **of_cpu}
+    of_device = hardware.HIDDEN | kept if job.device == "cpu" else hardware.shown(os.environ, job.gpus)
+    return {**os.environ, **ours, **of_device}
 
 
 def wait_for_orphan(log: Path, watch: Watch) -> None:

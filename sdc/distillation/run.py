@@ -50,6 +50,8 @@ def run_together(
         done = {} if again else {folder: result for folder in wanted if (result := complete(folder))}
         for folder in done:
             watch.say(f"complete already: {folder}")
+        if len(done) < len(wanted):
+            watch.say(f"computing on {hardware.said()}")
         waiting = {folder: plan for folder, plan in wanted.items() if folder not in done}
         for folder, plan in waiting.items():
             _distilled(plan, folder, watch, again=again)

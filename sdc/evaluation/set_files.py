@@ -13,6 +13,7 @@ from sdc.evaluation import distilled, foreign
 from sdc.evaluation.distilled import DistilledSet
 from sdc.evaluation.protocol import UNIFORM, Protocol, override
 from sdc.evaluation.scoring import Result, Subject, evaluate_sets
+from sdc.ground import hardware
 from sdc.ground.errors import FatalError, unknown
 from sdc.ground.watch import Watch
 
@@ -43,6 +44,7 @@ def evaluate_files(requests: Sequence[Request], watch: Watch) -> list[Result]:
 
     Raises FatalError for any that cannot be evaluated before it trains networks for one.
     """
+    watch.say(f"computing on {hardware.said()}")
     read = reader(watch)
     asked = (
         [_asked(requests[0], read, watch)] if len(requests) == 1 else [_named(each, read, watch) for each in requests]

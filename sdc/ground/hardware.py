@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import platform
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -17,6 +18,8 @@ from sdc.ground.errors import FatalError
 Device = Literal["cuda", "cpu"]
 VARIABLE = "SDC_DEVICE"
 CHOICES = ("auto", "cuda", "cpu")
+HIDDEN = {"CUDA_VISIBLE_DEVICES": "", "HIP_VISIBLE_DEVICES": "-1"}
+"""What hides every GPU from a process; to ROCm an empty variable is one that is not set."""
 VISIBLE = ("CUDA_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES")
 """The variables that say which GPUs a process sees; the last two are ROCm's."""
 _FILES = ("/dev/nvidia0", "/dev/nvidiactl", "/dev/kfd", "/dev/dxg")
@@ -116,8 +119,17 @@ def driver() -> str:
     return file.read_text().strip() if file.is_file() else ""
 
 
-def shown(environ: Mapping[str, str], count: int = 1) -> dict[str, str]:
-    """The variables by which a process sees the first `count` of the GPUs that one with `environ` sees.
+def leave_to_others() -> None:
+    """Give back the GPU memory that this process keeps for later, before another needs it."""
+    torch = sys.modules.get("torch")
+    if torch and torch.cuda.is_available() and torch.cuda.is_initialized():
+        torch.cuda.empty_cache()
+
+
+def shown(environ: Mapping[str, str], count: int = 1, first: int = 0) -> dict[str, str]:
+    """The variables by which a process sees `count` of the GPUs that one with `environ` sees, from the `first` on.
+
+    Where more are asked for than are named, they are gone through again.
 
     ROCm counts in HIP's variable (or CUDA's, which it reads, too) among those that its lower layer lets through.
     """
@@ -125,6 +137,7 @@ def shown(environ: Mapping[str, str], count: int = 1) -> dict[str, str]:
 
     ours = "HIP_VISIBLE_DEVICES" if torch.version.hip else "CUDA_VISIBLE_DEVICES"
     theirs = environ.get(ours) or environ.get("CUDA_VISIBLE_DEVICES") or ""
-    names = [name.strip() for name in theirs.split(",") if name.strip()] or [str(n) for n in range(count)]
-    chosen = ",".join(names[:count])
+    names = [name.strip() for name in theirs.split(",") if name.strip()]
+    numbers = range(first, first + count)
+    chosen = ",".join(dict.fromkeys(names[n % len(names)] if names else str(n) for n in numbers))
     return {ours: chosen, "CUDA_VISIBLE_DEVICES": chosen} if torch.version.hip else {ours: chosen}

@@ -31,8 +31,9 @@ def main() -> int:
     if "SLURM_JOB_ID" in os.environ:  # it tells all of a job at once; whoever waits for this process will ask it, too
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
     loop = {"range": Loop(Path(job.script), job.loop, job.done, watched.before).numbers} if job.loop else {}
-    if job.device == "cpu":
-        device.install()
+    device.install(job.device)
+    if job.makes == "gradients":
+        device.exact()
     layout.install()
     light.install()
     serving.install(job)

@@ -40,6 +40,8 @@ class Clock:
         torch.backends.cudnn.deterministic = True
         os.environ["TORCHINDUCTOR_DETERMINISTIC"] = "1"
         torch.set_deterministic_debug_mode("warn")  # use_deterministic_algorithms would import the compiler, to tell it
+        # No script reads memory that it has not written; each new tensor would be filled, a kernel more.
+        torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
         self.begin(self._seed)
         real = time.time
 

@@ -1,4 +1,8 @@
-"""Device bridge: without a GPU, code written for one runs on the CPU."""
+"""Device bridge: code written for one GPU runs on the one that it is given, or on the CPU.
+
+On every device, `x[:] = x[0]` copies its right side first: torch refuses to read memory that is being written, and a
+batch of one is its own first image.
+"""
 
 from __future__ import annotations
 
@@ -12,10 +16,10 @@ _CPU = torch.device("cpu")
 
 
 class CpuForCuda(TorchFunctionMode):
-    """While active, every CUDA device in a torch call becomes the CPU, and three habits of CUDA code stay right.
+    """While active, every CUDA device in a torch call becomes the CPU, and two habits of CUDA code stay right.
 
     `x.cuda()` is `x`; `x.cpu()` is a copy, as it would be from a GPU (what a script stores would else stay the live
-    tensor); `x[:] = x[0]` reads its right side before it writes, as a kernel that overlaps in memory does not on a CPU.
+    tensor).
     """
 
     def __torch_function__(
@@ -28,8 +32,6 @@ class CpuForCuda(TorchFunctionMode):
             return args[0].clone()
         if func is torch.Tensor.cuda:
             return args[0]
-        if func is torch.Tensor.__setitem__ and isinstance(args[2], torch.Tensor):
-            return func(args[0], args[1], args[2].clone())
         return func(*[_on_cpu(value) for value in args], **_on_cpu_all(kwargs))
 
 
@@ -45,8 +47,37 @@ def _on_cpu_all(kwargs: Mapping[str, Any]) -> dict[str, Any]:
     return {name: _on_cpu(value) for name, value in kwargs.items()}
 
 
-def install() -> None:
-    """Activate the bridge for the rest of the process, `Module.cuda` and what is loaded onto a GPU included."""
+def install(device: str) -> None:
+    """Activate the bridge for the rest of the process.
+
+    A GPU is taken at once: which one is settled when CUDA starts, and DATM's script changes the variable that names it.
+    """
+    _copy_what_is_assigned()
+    if device == "cpu":
+        _take_the_cpu()
+    else:
+        torch.cuda.init()  # type: ignore[no-untyped-call]
+
+
+def exact() -> None:
+    """From now on, no product on a GPU is rounded to TF32: the difference of two gradients would lose its digits."""
+    torch.backends.cuda.matmul.allow_tf32 = False
+    torch.backends.cudnn.allow_tf32 = False
+
+
+def _copy_what_is_assigned() -> None:
+    real = torch.Tensor.__setitem__
+
+    def assign(tensor: torch.Tensor, index: Any, value: Any) -> None:
+        real(tensor, index, value.clone() if isinstance(value, torch.Tensor) else value)
+
+    torch.Tensor.__setitem__ = assign  # type: ignore[method-assign, assignment]
+
+
+def _take_the_cpu() -> None:
+    """Turn to the CPU what asks for CUDA, `Module.cuda` and what is loaded onto a GPU included."""
+    # A script may change the variable that hides a GPU from it.
+    torch.cuda.is_available, torch.cuda.device_count = lambda: False, lambda: 0
     CpuForCuda().__enter__()  # type: ignore[no-untyped-call]
     torch.nn.Module.cuda = lambda module, *_, **__: module  # type: ignore[method-assign]
     real = torch.load

@@ -29,7 +29,7 @@ class Job:
     argv: tuple[str, ...]
     seed: int
     device: str
-    """`cpu` (the device bridge is installed) or `cuda` (it is not)."""
+    """`cpu`, which then takes a GPU's place, or `cuda`."""
     slot: str
     """The dataset name the script is given."""
     data: str
@@ -80,6 +80,8 @@ class Job:
     order of its own; empty: it begins from its own."""
     options: str = ""
     """Where the options that the script takes are written; empty: nowhere."""
+    gpus: int = 1
+    """How many GPUs the script sees; more than one, and it spreads its batches over them."""
     parent: int = 0
     """The process that this one ends with; 0: the one that started it, as found."""
 

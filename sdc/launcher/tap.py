@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +47,7 @@ class Tap:
         self._average: Tensor | None = None
         self._pending: tuple[int, dict[str, Tensor], dict[str, str]] | None = None
         self._usual = 0.0
+        self._began_at: float | None = None
         self._first: dict[str, Tensor] = {}
         self._captured = self._boundary = job.steps_done
         self._iterating = self._stopping = False
@@ -124,10 +125,11 @@ class Tap:
         if self._average is not None:  # in the script's own order of operations, for the same bits
             self._average = self._job.average * self._average + (1.0 - self._job.average) * found["images"].detach()
         if not self._job.loss:
-            self._step(float(self._loss) if self._loss is not None else None)
+            self._step(self._loss)
 
-    def _step(self, loss: float | None) -> None:
+    def _step(self, of_step: Tensor | float | None) -> None:
         self.steps += 1
+        loss, lr, spoiled = self._read(of_step)
         if problem := self._loss_problem(loss):
             raise DivergedError(f"step {self.steps}: {problem}")
         if self.steps == 1:
@@ -137,11 +139,11 @@ class Tap:
         if self._pending:  # the loss behind it shows that it is sound
             self._save(self._job.snapshot, *self._pending)
             self._pending = None
-        if problem := self._tensor_problem():
+        if problem := self._tensor_problem(lr, spoiled):
             raise DivergedError(f"step {self.steps}: {problem}")
         self._remember(self.steps, {})
-        lr = {"lr": float(self._live["lr"].detach())} if "lr" in self._live else {}
-        self._metrics.write("step", {"step": self.steps, "loss": loss, **lr})
+        rate = {} if lr is None else {"lr": lr}
+        self._metrics.write("step", {"step": self.steps, "loss": loss, **rate})
         if self._live and not self._job.loop and (self._is_early() or self.steps % self._job.snapshot_every == 0):
             self._capture(None)
 
@@ -164,7 +166,7 @@ class Tap:
             tensors |= {f"live.{name}": tensor.detach().clone()} if name == "images" and self._job.average else {}
             if (momentum := optimizer.state[tensor].get("momentum_buffer")) is not None:
                 tensors[f"momentum.{name}"] = momentum.clone()
-        first = float(self._first["lr"]) if "lr" in self._first else None
+        first = self._first_lr() if "lr" in self._first else None
         facts = {"iteration": iteration, "updates": self.updates, "usual": self._usual, "first_lr": first}
         facts["seconds"] = round(self._metrics.seconds(), 3)
         return self.steps, tensors | self._clock.state(), {name: json.dumps(value) for name, value in facts.items()}
@@ -200,16 +202,32 @@ class Tap:
             return f"the loss is {loss:.4g}, and was at most {self._usual:.4g} in the first {FIRST} steps"
         return None
 
-    def _tensor_problem(self) -> str | None:
+    def _read(self, loss: Tensor | float | None) -> tuple[float | None, float | None, list[str]]:
+        """The loss, the learned rate, and the names of what is not finite any more.
+
+        All come from the device at once: each wait for it costs more than the sums themselves.
+        """
+        parts = {f"sound {name}": torch.isfinite(tensor).all() for name, tensor in self._live.items()}
+        parts |= {"lr": self._live["lr"]} if "lr" in self._live else {}
+        parts |= {"loss": loss} if isinstance(loss, Tensor) else {}
+        numbers = torch.stack([part.detach().reshape(()).double() for part in parts.values()]).tolist() if parts else []
+        found = dict(zip(parts, numbers, strict=True))
+        spoiled = [name for name in self._live if not found[f"sound {name}"]]
+        return found["loss"] if isinstance(loss, Tensor) else loss, found.get("lr"), spoiled
+
+    def _tensor_problem(self, lr: float | None, spoiled: Sequence[str]) -> str | None:
         """Why the tensors as they are now leave no use in going on; or None."""
-        for name, tensor in self._live.items():
-            if not bool(torch.isfinite(tensor).all()):
-                return f"{name}: not finite any more"
-        if "lr" in self._live:
-            lr, first = float(self._live["lr"].detach()), float(self._first["lr"])
-            if not 0 < lr < EXPLODED * first:
-                return f"the learned rate is {lr:.4g}, and started from {first:.4g}"
+        if spoiled:
+            return f"{spoiled[0]}: not finite any more"
+        if lr is not None and not 0 < lr < EXPLODED * self._first_lr():
+            return f"the learned rate is {lr:.4g}, and started from {self._first_lr():.4g}"
         return None
+
+    def _first_lr(self) -> float:
+        """The learned rate at the start, read from the device once."""
+        if self._began_at is None:
+            self._began_at = float(self._first["lr"])
+        return self._began_at
 
     def _remember(self, step: int, over: Mapping[str, Tensor]) -> None:
         """Keep the distilled set, with the tensors of `over` in it, if it is one of the states that are asked for."""

@@ -44,6 +44,8 @@ class Proof:
     failures: tuple[str, ...]
     claims: tuple[Claim, ...] = ()
     """What was claimed of its behaviour, if that was looked at."""
+    spread: str = ""
+    """How far two runs of the untouched script are apart on a GPU; empty: there is none, or nobody looked."""
 
     @property
     def ok(self) -> bool:
@@ -112,6 +114,7 @@ def report(proofs: Sequence[Proof], adapters: Mapping[str, Adapter], command: st
     if any(proof.claims for proof in proofs):
         rows = [(p.method, claim.name, claim.outcome, claim.detail) for p in proofs for claim in p.claims]
         parts += ["## Behaviour", looked_at, _table(("method", "claim", "", "seen"), rows)]
+        parts += ["\n".join(f"- `{p.method}`: {p.spread}" for p in proofs)] if any(p.spread for p in proofs) else []
     return "\n\n".join([*parts, *(["## What does not hold", "\n".join(bad)] if bad else [])]) + "\n"
 
 

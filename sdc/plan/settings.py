@@ -19,6 +19,7 @@ COMMON = {
     "epochs": Option(0, "epochs of each of them; 0 for the protocol's own number"),
     "snapshot_every": Option(100, "updates of the images between two snapshots"),
     "init_from": Option("", "a folder or archive of images, from which the first synthetic images are drawn"),
+    "gpus": Option(1, "GPUs that the script sees; more than one, and it spreads its batches, which changes the bits"),
     "history": Option(8, "states of the images kept on the way, for difficulty over the steps; 0 for none"),
 }
 """What can be set for every method, beside its script's options."""
@@ -39,6 +40,7 @@ class Settings:
     networks: int
     epochs: int
     snapshot_every: int
+    gpus: int
     history: int
     init_from: str
     source: str

@@ -11,7 +11,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from sdc.bench import losses, tasks
+from sdc.bench import losses
+from sdc.ground import hardware
 from sdc.plan.request import Request
 from tests import benches, fake
 from tests.conftest import Sdc
@@ -131,4 +132,5 @@ def group_in(folder: Path) -> losses.Group:
 def test_a_worker_sees_one_of_the_gpus_that_may_be_used(
     rank: int, per_gpu: int, visible: str | None, expected: str
 ) -> None:
-    assert tasks.gpu(rank, per_gpu, visible) == expected
+    environ = {"CUDA_VISIBLE_DEVICES": visible} if visible else {}
+    assert hardware.shown(environ, first=rank // per_gpu) == {"CUDA_VISIBLE_DEVICES": expected}
