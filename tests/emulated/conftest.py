@@ -1,0 +1,96 @@
+"""Commands in processes of their own, on a machine that has emulated GPUs."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sdc.ground import paths
+from tests import fake
+from tests.conftest import Outcome
+from tests.fakecuda import reports
+
+COMMAND = ["-c", "from sdc.cli import main; main()"]
+
+
+@dataclass(frozen=True)
+class Machine:
+    """Runs commands; `devices` are the GPUs of the machine, `variables` what else its processes are told."""
+
+    folder: Path
+    devices: int = 1
+    variables: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """What a process on this machine is told."""
+        return os.environ | {
+            "PYTHONPATH": str(paths.ROOT / "tests" / "site"),
+            "SDC_TEST_CUDA": str(self.devices),
+            "SDC_TEST_CUDA_REPORT": str(self.folder / "report.jsonl"),
+            **self.variables,
+        }
+
+    def sdc(self, *words: object) -> Outcome:
+        """The command line with these arguments; what its processes did is told by `reports`."""
+        return self.python(*COMMAND, *words)
+
+    def python(self, *words: object) -> Outcome:
+        """Python with these arguments."""
+        (self.folder / "report.jsonl").unlink(missing_ok=True)
+        done = subprocess.run(
+            [sys.executable, *map(str, words)],
+            cwd=self.folder,
+            env=self.environment,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        return Outcome(done.returncode, done.stdout, done.stderr)
+
+    @property
+    def reports(self) -> list[dict[str, Any]]:
+        """What the processes of the last command told; none may have mixed devices."""
+        found = reports(self.folder / "report.jsonl")
+        assert [each["problems"] for each in found] == [[]] * len(found)
+        return found
+
+    @property
+    def scripts(self) -> list[dict[str, Any]]:
+        """What the upstream scripts of the last command told."""
+        return [each for each in self.reports if each["argv"][0].startswith(str(paths.upstream()))]
+
+
+@pytest.fixture
+def machine(tmp_path: Path) -> Callable[..., Machine]:
+    """`machine(2, CUDA_VISIBLE_DEVICES="1")`: a machine with so many GPUs, of which a process sees what is told."""
+
+    def made(devices: int = 1, **variables: str) -> Machine:
+        return Machine(tmp_path, devices, variables)
+
+    return made
+
+
+@pytest.fixture
+def with_fake(fake_upstream: fake.Fake) -> dict[str, str]:
+    """Variables with which the processes of a machine know the method `fake`."""
+    return {"SDC_TEST_FAKE": str(fake_upstream.patch.parent), "PYTHONPATH": _with_tests()}
+
+
+def _with_tests() -> str:
+    return os.pathsep.join([str(paths.ROOT / "tests" / "site"), str(paths.ROOT)])
+
+
+def result(outcome: Outcome) -> dict[str, Any]:
+    """The JSON of a command that ended well."""
+    assert outcome.code == 0, outcome
+    found: dict[str, Any] = json.loads(outcome.out)
+    return found
