@@ -16,7 +16,7 @@ from sdc.adapters.registry import ADAPTERS
 from sdc.patching.methods import find
 
 _ORDER = (
-    *("list", "apply", "revert", "status", "verify", "run", "experts", "evaluate", "export"),
+    *("list", "doctor", "apply", "revert", "status", "verify", "run", "experts", "evaluate", "export"),
     *("calibrate", "bench", "report", "difficulty", "theory", "patch", "upstream"),
 )
 
