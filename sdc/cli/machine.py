@@ -74,7 +74,10 @@ def torch() -> Iterator[Finding]:
     """What torch was built for, and whether torchvision fits it."""
     library = importlib.import_module("torch")
     yield Finding("torch", "torch", f"{library.__version__}, built for {hardware.built()}")
-    yield Finding("torch", "cudnn", str(library.backends.cudnn.version() or "none"))
+    try:
+        yield Finding("torch", "cudnn", str(library.backends.cudnn.version() or "none"))
+    except RuntimeError as error:  # another cuDNN than torch's own is found before it
+        yield Finding("torch", "cudnn", str(error), "wrong", "unset LD_LIBRARY_PATH")
     try:
         yield Finding("torch", "torchvision", importlib.import_module("torchvision").__version__)
     except Exception as error:  # built for another torch, it ends in ways of its own
