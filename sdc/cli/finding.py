@@ -37,6 +37,9 @@ def _kept(check: Check) -> Iterator[Finding]:
         yield from check()
     except FatalError as error:
         yield Finding(name, "check", str(error), "wrong", "do what the message says, then again: sdc doctor")
+    except ImportError as error:
+        remedy = f"pip install --force-reinstall {(error.name or 'torch').partition('.')[0]}"
+        yield Finding(name, "check", str(error), "wrong", remedy)
     except Exception as error:
         told = f"{type(error).__name__}: {error}"
         yield Finding(name, "check", told, "wrong", "report it with all that sdc doctor --json prints")

@@ -82,7 +82,7 @@ def _looked_at(place: Place, path: Path) -> Finding:
     """The finding on `path`; raises OSError if it cannot be written to, or made."""
     there = next(folder for folder in (path, *path.parents) if folder.exists() or folder.is_symlink())
     if not there.is_dir():
-        remedy = f"move it away: mv {there} {there}.old; or {place.elsewhere}"
+        remedy = f"{f'mv {path} {path}.old, or ' if there == path else ''}{place.elsewhere}"
         return Finding("folders", place.name, f"{path}: {there} is no folder", "wrong", remedy)
     with tempfile.TemporaryFile(dir=there):
         free = shutil.disk_usage(there).free

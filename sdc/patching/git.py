@@ -140,8 +140,8 @@ def _shown(address: str) -> str:
     """An address without what may be secret in it: the user's name, passwords and tokens before the host, a query."""
     if address.startswith(("file:", "/")):
         return address
-    scheme, mark, rest = address.rpartition("://")
-    return scheme + mark + re.split(r"[?#]", rest.rpartition("@")[2])[0]
+    rest = re.sub(r"^[\w+.-]+://", "", address)
+    return address.removesuffix(rest) + re.split(r"[?#\s]", rest.rpartition("@")[2])[0]
 
 
 @dataclass(frozen=True)

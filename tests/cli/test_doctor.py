@@ -118,6 +118,7 @@ def test_tokens_and_passwords_are_not_printed(tmp_path: Path, sdc: Sdc, monkeypa
         '[url "https://me:ghp_secret@mirror.invalid/gh/"]\n\tinsteadOf = https://github.com/\n'
         '[url "https://oauth2:p@ss/secret@other.invalid/x/?private_token=secret"]\n\tinsteadOf = https://github.com/own\n'
         f'[url "file://{tmp_path}/"]\n\tinsteadOf = https://git\n'
+        '[url "ext::fetch --token secret %S"]\n\tinsteadOf = https://github.com/run/\n'
         '[url "git@third.invalid:"]\n\tinsteadOf = https://github.com/them/\n'
         '[url "https://secret@unused.invalid/"]\n\tinsteadOf = https://gitlab.com/\n'
     )
@@ -126,7 +127,13 @@ def test_tokens_and_passwords_are_not_printed(tmp_path: Path, sdc: Sdc, monkeypa
     monkeypatch.setenv("HTTPS_PROXY", "http://me:secret@proxy.invalid:3128")
     monkeypatch.setenv("no_proxy", "secret.invalid")
     told = sdc("doctor", "--json")
-    mirrors = ["https://mirror.invalid/gh/", "https://other.invalid/x/", f"file://{tmp_path}/", "third.invalid:"]
+    mirrors = [
+        "ext::fetch",
+        "https://mirror.invalid/gh/",
+        "https://other.invalid/x/",
+        f"file://{tmp_path}/",
+        "third.invalid:",
+    ]
     assert of(told, "git", "mirrors")["value"] == ", ".join(sorted(mirrors))
     assert {"HTTPS_PROXY", "no_proxy"} <= set(of(told, "git", "proxies")["value"].split(", "))
     page = sdc("doctor")
@@ -143,11 +150,9 @@ def test_a_file_where_a_folder_should_be(tmp_path: Path, sdc: Sdc, monkeypatch: 
     assert told.code == 1
     runs, cache = of(told, "folders", "runs"), of(told, "folders", "cache")
     assert (runs["level"], runs["value"]) == ("wrong", f"{tmp_path / 'runs'}: {tmp_path / 'runs'} is no folder")
-    assert (
-        runs["remedy"]
-        == f"move it away: mv {tmp_path}/runs {tmp_path}/runs.old; or give commands --runs /another/folder"
-    )
+    assert runs["remedy"] == f"mv {tmp_path}/runs {tmp_path}/runs.old, or give commands --runs /another/folder"
     assert (cache["level"], cache["value"]) == ("wrong", f"{tmp_path}/file/cache: {tmp_path}/file is no folder")
+    assert cache["remedy"] == "export SDC_CACHE=/another/folder"  # somebody needs that file
     assert of(told, "folders", "upstream")["level"] == "ok"
     page = sdc("doctor")
     assert page.out.splitlines()[-1] == "2 wrong, nothing to note"
@@ -290,6 +295,16 @@ def test_a_torchvision_for_another_torch(sdc: Sdc, monkeypatch: pytest.MonkeyPat
     monkeypatch.setitem(sys.modules, "torchvision", None)  # to import it raises
     found = of(sdc("doctor", "--json"), "torch", "torchvision")
     assert (found["level"], found["remedy"]) == ("wrong", "pip install --force-reinstall torch torchvision")
+
+
+def test_a_torch_that_does_not_load_keeps_nothing_from_being_told(sdc: Sdc, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "torch", None)
+    told = sdc("doctor", "--json")
+    assert list(dict.fromkeys(each["section"] for each in told.json["findings"])) == SECTIONS
+    assert [of(told, section, "check")["remedy"] for section in ("torch", "processor")] == [
+        "pip install --force-reinstall torch"
+    ] * 2
+    assert of(told, "folders", "cache")["level"] == "ok"
 
 
 def test_more_threads_than_cores(tmp_path: Path, sdc: Sdc, monkeypatch: pytest.MonkeyPatch) -> None:
