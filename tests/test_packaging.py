@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import os
 import subprocess
@@ -132,6 +133,11 @@ def test_nothing_but_sdc_is_installed_and_what_was_there_keeps_working(installed
     assert version.startswith("sdc 0.1.0, commit unknown\nPython 3.")
     assert "torch" in version
     assert "\ndevice " in version
+    ask = "from sdc.cli import machine; print([(f.level, f.value) for f in machine.software()])"
+    found = ast.literal_eval(installed.run("python", "-P", "-c", ask, cwd=workplace).stdout)
+    assert {level for level, _ in found} == {"ok"}
+    assert (found[0][1], found[1][1].endswith(" (installed)")) == ("0.1.0, commit unknown", True)
+    assert ", torch 2." in found[-1][1]  # read from what the archive says it needs
 
 
 @pytest.mark.upstream

@@ -1,7 +1,7 @@
 """The command line: each command parses, calls one function of the library, and prints.
 
 Imports: ground, adapters, patching, evaluation, plan, distillation, bench, report, export, analysis.
-Read: common, runs, patches, benches; then difficulty, theory; show, demo.
+Read: common, runs, patches, benches; then difficulty, theory; doctor, finding, machine, surroundings; show, demo.
 """
 
 from __future__ import annotations
@@ -11,11 +11,11 @@ import sys
 import traceback
 from collections.abc import Callable, Sequence
 
-from sdc.cli import benches, difficulty, patches, runs, show, theory
+from sdc.cli import benches, difficulty, doctor, patches, runs, show, theory
 from sdc.cli.common import app, print_json
 from sdc.ground.errors import FatalError
 
-__all__ = ["benches", "call", "difficulty", "guarded", "main", "patches", "runs", "theory"]
+__all__ = ["benches", "call", "difficulty", "doctor", "guarded", "main", "patches", "runs", "theory"]
 
 
 def main() -> None:
@@ -44,6 +44,10 @@ def guarded(work: Callable[[], None], *, as_json: bool = False) -> int:
         return 1
     except Exception:
         traceback.print_exc()
-        show.ERR.print("This is a bug in sdc. Please report it with the lines above and the command you gave.")
+        show.ERR.print(
+            "This is a bug in sdc. Please report it with the lines above, the command you gave, and what sdc doctor "
+            "prints.",
+            soft_wrap=True,
+        )
         return 3
     return 0

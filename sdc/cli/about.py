@@ -1,4 +1,4 @@
-"""`sdc --version`: what is needed to say which sdc ran where."""
+"""`sdc --version`, and the beginning of `sdc doctor`: what is needed to say which sdc ran where."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ def lines() -> list[str]:
     import torch  # it takes seconds
 
     return [
-        f"sdc {sdc.__version__}, commit {_commit() or 'unknown'}",
+        f"sdc {sdc.__version__}, commit {commit() or 'unknown'}",
         f"Python {platform.python_version()}, torch {torch.__version__}",
         f"device {hardware.said()}",
     ]
 
 
-def _commit() -> str:
+def commit() -> str:
     """The commit of the checkout, or the one that pip installed from a repository; empty if neither is known."""
     if paths.in_checkout():
         return git.described(paths.ROOT)

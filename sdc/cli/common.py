@@ -18,7 +18,7 @@ from sdc.ground import hardware
 from sdc.patching.methods import find
 
 _ORDER = (
-    *("list", "apply", "revert", "status", "verify", "run", "experts", "evaluate", "export"),
+    *("list", "doctor", "apply", "revert", "status", "verify", "run", "experts", "evaluate", "export"),
     *("calibrate", "bench", "report", "difficulty", "theory", "patch", "upstream"),
 )
 

@@ -22,8 +22,8 @@ HIDDEN = {"CUDA_VISIBLE_DEVICES": "", "HIP_VISIBLE_DEVICES": "-1"}
 """What hides every GPU from a process; to ROCm an empty variable is one that is not set."""
 VISIBLE = ("CUDA_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES")
 """The variables that say which GPUs a process sees; the last two are ROCm's."""
-_FILES = ("/dev/nvidia0", "/dev/nvidiactl", "/dev/kfd", "/dev/dxg")
-"""What a driver leaves: NVIDIA's, ROCm's, and the one of Windows' Linux."""
+_FILES = ("/dev/nvidia0", "/dev/nvidiactl", "/usr/lib/wsl/lib/libcuda.so.1", "/dev/kfd")
+"""What a driver leaves: NVIDIA's, the same under Windows (where /dev/dxg is there for every card), and AMD's."""
 
 
 def device() -> Device:
@@ -72,29 +72,67 @@ def _remark() -> str:
 
 def unseen() -> str:
     """Why torch sees no GPU although the machine has a driver for one, and the remedy; empty: no sign of one."""
+    return ". ".join(filter(None, obstacle()))
+
+
+def obstacle() -> tuple[str, str]:
+    """The same in two parts, the reason and the remedy; both empty: no sign of a GPU, or torch sees it."""
     import torch
 
-    found = next((file for file in _FILES if Path(file).exists()), "")
-    if torch.cuda.is_available() or not found:
-        return ""
-    for variable in VISIBLE:
-        if os.environ.get(variable) in ("", "-1"):
-            return f"{found} is there, but {variable}={os.environ[variable]!r} hides it: unset {variable}"
-    built = torch.version.cuda or torch.version.hip
-    if not built:
-        return f"{found} is there, but this torch was built for CPUs. {_REMEDY}"
-    if found == "/dev/kfd":
-        return f"{found} is there, but this torch was built for CUDA {built}, not for ROCm. {_REMEDY}"
+    there = [file for file in _FILES if Path(file).exists()]
+    if torch.cuda.is_available() or not there:
+        return "", ""
+    found = next((file for file in there if _is_rocms(file) == bool(torch.version.hip)), there[0])
+    rocm = _is_rocms(found)
+    for variable in VISIBLE if rocm else VISIBLE[:1]:
+        if (value := os.environ.get(variable)) in ("", "-1"):
+            return f"{found} is there, but {variable}={value!r} hides it", f"Run: unset {variable}"
+    reason, remedy = _of_rocm() if rocm else _of_cuda()
+    return f"{found} is there, but {reason}", remedy
+
+
+def _is_rocms(file: str) -> bool:
+    return Path(file).name == "kfd"
+
+
+def _of_rocm() -> tuple[str, str]:
+    """Why torch sees none of AMD's GPUs, and the remedy."""
+    import torch
+
+    if not torch.version.hip:
+        return f"this torch was built for {built()}, not for ROCm", _REMEDY
+    return f"torch sees no GPU. This torch was built for {built()}; rocminfo must list the card", _GROUPS
+
+
+def _of_cuda() -> tuple[str, str]:
+    """Why torch sees none of NVIDIA's GPUs, and the remedy."""
+    import torch
+
+    if not torch.version.cuda:
+        return f"this torch was built for {built()}, not for CUDA", _REMEDY
+    chosen = os.environ.get("CUDA_VISIBLE_DEVICES")
+    named = f"; CUDA_VISIBLE_DEVICES={chosen!r} must name one that nvidia-smi -L lists" if chosen else ""
     return (
-        f"{found} is there, but torch sees no GPU. This torch was built for CUDA {built}; CUDA 13 needs driver 580 or "
-        f"newer (nvidia-smi shows yours) and a card of compute capability 7.5 or newer. {_REMEDY}"
+        f"torch sees no GPU. This torch was built for {built()}; CUDA 13 needs driver 580 or newer (nvidia-smi shows "
+        f"yours) and a card of compute capability 7.5 or newer{named}",
+        _REMEDY,
     )
+
+
+def built() -> str:
+    """What this torch was built for: CUDA or ROCm with its version, or CPUs."""
+    import torch
+
+    if torch.version.hip:
+        return f"ROCm {torch.version.hip}"
+    return f"CUDA {torch.version.cuda}" if torch.version.cuda else "CPUs"
 
 
 _REMEDY = (
     "Install a torch that fits your driver: pip install --force-reinstall torch torchvision --index-url with the index "
     "that pytorch.org names for it (for CUDA 12.6, say)"
 )
+_GROUPS = "Let your user use it: sudo usermod -aG render,video $USER, then log in again"
 
 
 def facts(kind: Device) -> dict[str, Any]:
@@ -104,7 +142,7 @@ def facts(kind: Device) -> dict[str, Any]:
     told: dict[str, Any] = {"kind": kind, "name": named(kind), "threads": torch.get_num_threads()}
     if kind == "cuda":
         told |= {
-            "cuda": torch.version.cuda or f"ROCm {torch.version.hip}",
+            "cuda": torch.version.cuda or built(),
             "cudnn": torch.backends.cudnn.version(),  # type: ignore[no-untyped-call]
             "driver": driver(),
             "capability": ".".join(map(str, torch.cuda.get_device_capability())),
@@ -131,13 +169,17 @@ def shown(environ: Mapping[str, str], count: int = 1, first: int = 0) -> dict[st
 
     Where more are asked for than are named, they are gone through again.
 
-    ROCm counts in HIP's variable (or CUDA's, which it reads, too) among those that its lower layer lets through.
+    One that sees none, as its variable is set to nothing, shows none. ROCm counts in HIP's variable (or CUDA's, which
+    it reads, too) among those that its lower layer lets through.
     """
     import torch
 
     ours = "HIP_VISIBLE_DEVICES" if torch.version.hip else "CUDA_VISIBLE_DEVICES"
-    theirs = environ.get(ours) or environ.get("CUDA_VISIBLE_DEVICES") or ""
-    names = [name.strip() for name in theirs.split(",") if name.strip()]
+    read = [environ[name] for name in (ours, "CUDA_VISIBLE_DEVICES") if name in environ]
     numbers = range(first, first + count)
-    chosen = ",".join(dict.fromkeys(names[n % len(names)] if names else str(n) for n in numbers))
+    if read:
+        names = [name.strip() for name in next(filter(None, read), "").split(",") if name.strip()]
+        chosen = ",".join(dict.fromkeys(names[n % len(names)] for n in numbers if names))
+    else:
+        chosen = ",".join(map(str, numbers))
     return {ours: chosen, "CUDA_VISIBLE_DEVICES": chosen} if torch.version.hip else {ours: chosen}

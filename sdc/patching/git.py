@@ -111,6 +111,39 @@ def described(folder: Path) -> str:
         return ""
 
 
+def version() -> str:
+    """The version of the git that is run here. Raises FatalError if there is none."""
+    return _outside("version").removeprefix("git version ")
+
+
+def mirrors(address: str) -> list[str]:
+    """What the user's configuration has git take instead of addresses that begin with `address`, fit to be shown."""
+    try:
+        told = _outside("config", "-z", "--get-regexp", r"^url\..*\.insteadof$")
+    except GitError:  # so it ends where there is none
+        return []
+    pairs = (entry.partition("\n")[::2] for entry in told.split("\0") if entry)
+    keys = [key for key, prefix in pairs if address.startswith(prefix) or prefix.startswith(address)]
+    return sorted({_shown(key.removeprefix("url.").rpartition(".")[0]) for key in keys})
+
+
+def _outside(*arguments: str) -> str:
+    """Run git outside of all repositories."""
+    with tempfile.TemporaryDirectory() as name:
+        status, out, said = _run([f"--git-dir={Path(name) / 'none'}", *arguments], Path(name))
+    if status:
+        raise GitError(f"$ git {' '.join(arguments)}\n{said}")
+    return out.decode(errors="surrogateescape").strip()
+
+
+def _shown(address: str) -> str:
+    """An address without what may be secret in it: the user's name, passwords and tokens before the host, a query."""
+    if address.startswith(("file:", "/")):
+        return address
+    rest = re.sub(r"^[\w+.-]+://", "", address)
+    return address.removesuffix(rest) + re.split(r"[?#\s]", rest.rpartition("@")[2])[0]
+
+
 @dataclass(frozen=True)
 class Merged:
     """The outcome of a three-way merge: its text, or the places (first and last line of `mine`) that conflict."""
@@ -230,7 +263,7 @@ def _run(arguments: Sequence[str], folder: Path, *, offline: bool = False) -> tu
     try:
         import git  # here, because it looks for the program at once, which what needs none must do without
     except ImportError as error:
-        raise missing from error
+        raise (FatalError(f"git cannot be used: {error}") if shutil.which("git") else missing) from error
     try:
         with _clean_environment(offline=offline):  # held while the process starts: several may run side by side
             process = git.Git(folder).execute(["git", *settings, *arguments], as_process=True)

@@ -39,8 +39,8 @@ def test_the_version_says_which_code_runs_on_what(sdc: Sdc) -> None:
 def test_help_lists_the_commands_as_people_come_to_need_them(sdc: Sdc) -> None:
     rows = sdc("--help").out.partition("Commands:")[2].splitlines()
     names = [row.split()[0] for row in rows if row.startswith("  ") and row[2] != " "]
-    assert names[:6] == ["list", "apply", "revert", "status", "verify", "run"]
-    assert len(names) == 16
+    assert names[:6] == ["list", "doctor", "apply", "revert", "status", "verify"]
+    assert len(names) == 17
 
 
 def test_python_dash_m_is_the_command() -> None:

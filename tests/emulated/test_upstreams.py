@@ -41,9 +41,9 @@ def test_a_method_runs_at_one_image_a_class_on_the_gpu_that_it_is_given(
 def test_two_images_a_class_and_more_gpus_if_they_are_asked_for(
     machine: MakeMachine, upstream_tree: Callable[[str], Path]
 ) -> None:
-    upstream_tree("dc")
+    upstream_tree("dm")
     two = machine(2)
-    asked = ("run", "dc", "--dataset", "digits", "--ipc", 2, "--weight", 0, *BRIEF, "--json")
+    asked = ("run", "dm", "--dataset", "digits", "--ipc", 2, "--weight", 0, *BRIEF, "--json")
     alone = result(two.sdc(*asked))
     assert [script["first_use"]["visible"] for script in two.scripts] == [["0"]]
     both = result(two.sdc(*asked, "--set", "gpus=2"))
@@ -73,7 +73,8 @@ def test_claims_about_code_hold_on_a_gpu_whose_kernels_do_not_repeat(
 
     assert proved.code == 0, proved
     assert "two runs of the untouched script differ by up to" in proved.out
-    assert len([script for script in noisy.reports if script["devices"]]) == 2  # the two whose spread is told
+    on_gpu = [each for each in noisy.reports if each["devices"] and each["argv"][0].endswith("main_DM.py")]
+    assert len(on_gpu) == 2  # those whose spread is told
     assert "aten::grid_sampler_2d_backward" in str([report["nondeterministic"] for report in noisy.reports])
 
 
