@@ -93,8 +93,9 @@ def _scale(images: Tensor, numbers: Numbers, ranges: Ranges) -> Tensor:
     return scaled
 
 
-# On a GPU, kornia inverts its matrices there, and waits for the GPU to say that it could. These give what it gives, up
-# to rounding: the place in an image, both sides from -1 to 1, that each place of the outcome shows.
+# On a GPU, kornia takes some fifty kernels to make its matrices, and in some releases waits to hear whether they could
+# be inverted. These give what it gives, up to rounding: the place in an image, both sides from -1 to 1, that each place
+# of the outcome shows.
 def turn(degrees: Tensor, height: int, width: int) -> Tensor:
     """[N,2,3] of angles [N], against the clock as one sees it."""
     angles = degrees * (math.pi / 180)

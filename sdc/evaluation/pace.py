@@ -19,6 +19,11 @@ STEPS = 10
 SLOWER = 1.2
 
 
+def unknown(device: torch.device) -> bool:
+    """Whether it is yet to be measured what is faster on this device."""
+    return device.type != "cpu"
+
+
 def brief(protocol: Protocol, images: int) -> Protocol:
     """The protocol with so few epochs over so many images that its training can be measured."""
     return replace(protocol, epochs=2 * math.ceil(STEPS / math.ceil(images / protocol.batch)) - 1)

@@ -246,7 +246,8 @@ def _side_by_side(trials: Sequence[Trial], students: Sequence[_Student], model: 
         return 1
     chunks = math.ceil(count / stacked.fitting(network, like.images, like.protocol.batch))
     size = math.ceil(count / chunks)
-    return size if stack or size == 1 or _quicker(network, like, model, size) else 1
+    unsure = stack is None and size > 1 and pace.unknown(like.images.device)
+    return size if not unsure or _quicker(network, like, model, size) else 1
 
 
 def _quicker(network: nn.Module, trial: Trial, model: str, size: int) -> bool:
