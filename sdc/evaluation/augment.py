@@ -40,7 +40,7 @@ class Drawn:
     """What was drawn for batches: their `changes`, each with how many of the tensors it takes, in their order.
 
     Where there are several, each one's first tensor says which images it is for, and the last of all where among the
-    images changed, laid one behind the other, each image of the batches is.
+    images changed, laid one after another, each image of the batches is.
     """
 
     changes: tuple[tuple[str, int], ...] = ()
