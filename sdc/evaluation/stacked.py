@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -16,12 +16,13 @@ from torch import Tensor, nn
 from torch.func import functional_call, stack_module_state, vmap
 from torch.nn import functional as F
 
+from sdc.evaluation import ahead
 from sdc.evaluation.augment import Augment
 from sdc.evaluation.protocol import Protocol
 from sdc.evaluation.sgd import Descent
 
 SHARE = 0.5
-"""Of the free memory, what a stack is planned to take: its need is an estimate, and others may use the device."""
+"""Of a device's memory, what a stack is planned to take: its need is an estimate, and others may use the device."""
 
 
 @dataclass(frozen=True)
@@ -38,10 +39,13 @@ class Member:
     order: Iterable[Sequence[Tensor]]
 
 
-def train(members: Sequence[Member], protocol: Protocol, augment: Augment) -> None:
+def train(
+    members: Sequence[Member], protocol: Protocol, augment: Augment, on_epoch: Callable[[int], None] | None = None
+) -> None:
     """Train the members' networks in place; `augment` changes the batches [M,B,C,S,S] of all.
 
-    The protocol's rate is not used. Networks for which `hindrance` has a reason cannot be trained so.
+    The protocol's rate is not used. Networks for which `hindrance` has a reason cannot be trained so. `on_epoch` is
+    told of each epoch that has ended, the first being 0.
     """
     networks = [member.network for member in members]
     shape = copy.deepcopy(networks[0]).to("meta").train()
@@ -54,12 +58,14 @@ def train(members: Sequence[Member], protocol: Protocol, augment: Augment) -> No
     parameters = list(stack.values())
     rates = torch.tensor([member.lr for member in members], dtype=parameters[0].dtype, device=images.device)
     descent = Descent(parameters, rates, protocol)
-    for epoch, orders in enumerate(zip(*(member.order for member in members), strict=True)):
-        for batches in zip(*orders, strict=True):
-            chosen = (torch.stack(batches) + first).to(images.device)
-            losses = vmap(loss)(stack, augment(images[chosen]), targets[chosen])
-            descent.step(torch.autograd.grad(losses.sum(), parameters))
-        descent.end(epoch)
+    for step in ahead.steps(_together([member.order for member in members], first), augment, images):
+        shown = ahead.changed(augment, images[step.chosen], step.drawn)
+        losses = vmap(loss)(stack, shown, targets[step.chosen])
+        descent.step(torch.autograd.grad(losses.sum(), parameters))
+        if step.last:
+            descent.end(step.epoch)
+            if on_epoch:
+                on_epoch(step.epoch)
     _handed_back(stack, networks)
 
 
@@ -85,8 +91,17 @@ def drawback(device: torch.device) -> str:
 
 
 def fitting(network: nn.Module, images: Tensor, batch: int) -> int:
-    """How many networks like this one, with batches of the images' shape, the memory of their device is planned for."""
-    return max(1, int(SHARE * _free(images.device) / _need(network, images[:1], min(batch, len(images)))))
+    """How many networks like this one, with batches of the images' shape, the memory of their device is planned for.
+
+    All of its memory, in use or not: the same command is to make the same stacks, and so to round alike.
+    """
+    return max(1, int(SHARE * _total(images.device) / _need(network, images[:1], min(batch, len(images)))))
+
+
+def _together(orders: Sequence[Iterable[Sequence[Tensor]]], first: Tensor) -> Iterator[list[Tensor]]:
+    """For each epoch the indices [M,B] of the batches of all, among the images of all."""
+    for epoch in zip(*orders, strict=True):
+        yield [torch.stack(batches) + first for batches in zip(*epoch, strict=True)]
 
 
 def _pooled(members: Sequence[Member]) -> tuple[Tensor, Tensor, Tensor]:
@@ -125,9 +140,8 @@ def _need(network: nn.Module, image: Tensor, batch: int) -> int:
     return 3 * batch * made + 5 * own
 
 
-def _free(device: torch.device) -> int:
-    """Bytes of memory that a device has left."""
+def _total(device: torch.device) -> int:
+    """Bytes of memory that a device has."""
     if device.type == "cuda":
-        unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
-        return torch.cuda.mem_get_info(device)[0] + unused
-    return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+        return torch.cuda.get_device_properties(device).total_memory
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")

@@ -5,27 +5,42 @@ The recipe is the one that every upstream shares. Nothing in here knows which me
 
 from __future__ import annotations
 
+import copy
+import functools
 import hashlib
 import logging
 import math
 import statistics
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from sdc.evaluation import cpu, stacked
+from sdc.evaluation import ahead, cpu, pace, repeatable, stacked
 from sdc.evaluation.augment import Augment, make, side_by_side
 from sdc.evaluation.networks import build, known
 from sdc.evaluation.protocol import Protocol
 from sdc.evaluation.sgd import Descent
+from sdc.evaluation.trial import Score, Trial, check, classes, kind, placed
 from sdc.ground import hardware
-from sdc.ground.errors import FatalError
+
+__all__ = [
+    "Score",
+    "Trial",
+    "evaluate",
+    "evaluate_all",
+    "network_seed",
+    "shuffled",
+    "summary",
+    "targets_of",
+    "tested",
+    "train",
+]
 
 log = logging.getLogger(__name__)
 TEST_BATCH = {"cuda": 512, "cpu": 16}
@@ -33,34 +48,6 @@ TEST_BATCH = {"cuda": 512, "cpu": 16}
 
 Progress = Callable[[int, int], None]  # (epochs done, epochs in all)
 Tell = Callable[[int], None]
-
-
-@dataclass(frozen=True)
-class Score:
-    """What one network reached: `accuracy` in [0,1]. `seed` is the network's own, derived by `network_seed`."""
-
-    model: str
-    seed: int
-    accuracy: float
-    seconds: float
-
-
-@dataclass(frozen=True)
-class Trial:
-    """A distilled set on trial: what networks learn from, what they are tested on, by which protocol and seed.
-
-    Images are float [N,C,S,S] in one view; labels int64 [N] or, to be learned softly, float logits [N,K].
-    Networks whose score is in `scored` are not trained again; `on_score` is told of each other when it is tested.
-    """
-
-    images: Tensor
-    labels: Tensor
-    test_images: Tensor
-    test_labels: Tensor
-    protocol: Protocol
-    seed: int
-    scored: Sequence[Score] = ()
-    on_score: Callable[[Score], None] | None = None
 
 
 class _Student(NamedTuple):
@@ -100,13 +87,13 @@ def evaluate_all(
 ) -> list[list[Score]]:
     """Score several sets by networks of one model, each network independent of all others; a list a set.
 
-    `stack`: train networks side by side, where they can be; None: where it pays. Those of all sets of one kind then
-    share stacks; sets of another kind have their turn.
+    `stack`: train networks side by side, where they can be; None: where it pays, which is measured on anything but a
+    CPU. Those of all sets of one kind then share stacks; sets of another kind have their turn.
     """
     for trial in trials:
-        _check(trial.images, trial.labels, trial.test_images, trial.test_labels)
+        check(trial)
     where = torch.device(device or hardware.device())
-    trials = _placed(trials, where)
+    trials = placed(trials, where)
     seeds = [[network_seed(trial.seed, model, n) for n in range(trial.protocol.networks)] for trial in trials]
     found = {
         _Student(number, score.seed): score
@@ -114,10 +101,9 @@ def evaluate_all(
         for score in trial.scored
         if score.model == model and score.seed in seeds[number]
     }
-    waiting: dict[object, list[_Student]] = {}
+    kinds: dict[object, list[_Student]] = {}
     for number, trial in enumerate(trials):
-        students = [_Student(number, own) for own in seeds[number]]
-        waiting.setdefault(kind(trial), []).extend(student for student in students if student not in found)
+        kinds.setdefault(kind(trial), []).extend(_Student(number, own) for own in seeds[number])
 
     def epochs(students: Iterable[_Student]) -> int:
         return sum(trials[student.trial].protocol.epochs + 1 for student in students)
@@ -128,19 +114,13 @@ def evaluate_all(
         if on_progress:
             on_progress(epochs(found) + done, count)
 
-    with cpu.kept_pages() if where.type == "cpu" else nullcontext():
-        for students in filter(None, waiting.values()):
-            for student, score in _scores(trials, students, model, stack, tell):
+    with repeatable.kernels(where), cpu.kept_pages() if where.type == "cpu" else nullcontext():
+        for students in kinds.values():
+            for student, score in _scores(trials, students, found, model, stack, tell):
                 found[student] = score
                 if on_score := trials[student.trial].on_score:
                     on_score(score)
     return [[found[_Student(number, own)] for own in of_trial] for number, of_trial in enumerate(seeds)]
-
-
-def kind(trial: Trial) -> tuple[object, ...]:
-    """What trials share whose networks can be trained side by side: shapes, classes, the protocol but for its rate."""
-    shapes = [(tuple(each.shape), each.dtype) for each in (trial.images, trial.labels)]
-    return (*shapes, _classes(trial), replace(trial.protocol, lr=1.0, networks=1))
 
 
 def train(
@@ -150,18 +130,25 @@ def train(
     protocol: Protocol,
     order: Iterable[Sequence[Tensor]],
     augment: Augment,
+    on_epoch: Callable[[int], None] | None = None,
 ) -> None:
-    """Train `network` in place; `order` holds, for each epoch, the indices [B] of its batches."""
+    """Train `network` in place; `order` holds, for each epoch, the indices [B] of its batches.
+
+    `on_epoch` is told of each epoch that has ended, the first being 0. On a GPU, `order` and `augment` are asked for
+    some steps ahead.
+    """
     targets = targets_of(labels)
     network.train()
     parameters = list(network.parameters())
     descent = Descent(parameters, protocol.lr, protocol)
-    for epoch, batches in enumerate(order):
-        for index in batches:
-            chosen = index.to(images.device)
-            loss = F.cross_entropy(network(augment(images[chosen])), targets[chosen])
-            descent.step(torch.autograd.grad(loss, parameters))
-        descent.end(epoch)
+    for step in ahead.steps(order, augment, images):
+        shown = ahead.changed(augment, images[step.chosen], step.drawn)
+        loss = F.cross_entropy(network(shown), targets[step.chosen])
+        descent.step(torch.autograd.grad(loss, parameters))
+        if step.last:
+            descent.end(step.epoch)
+            if on_epoch:
+                on_epoch(step.epoch)
 
 
 @torch.inference_mode()
@@ -192,71 +179,105 @@ def summary(scores: Sequence[Score]) -> dict[str, float | int]:
 
 
 def _scores(
-    trials: Sequence[Trial], waiting: Sequence[_Student], model: str, stack: bool | None, tell: Tell
+    trials: Sequence[Trial],
+    students: Sequence[_Student],
+    found: Mapping[_Student, Score],
+    model: str,
+    stack: bool | None,
+    tell: Tell,
 ) -> Iterator[tuple[_Student, Score]]:
-    """The score of each student that waits, all of one kind; `tell` hears of the epochs since the last one."""
-    like = trials[waiting[0].trial]
-    classes = _classes(like)
+    """The score of each student, all of one kind, that has none yet; `tell` hears of the epochs since the last one.
 
-    def fresh(own: int) -> nn.Module:
-        return build(known(model), like.images.shape[1], classes, like.images.shape[2], own).to(like.images.device)
-
-    size = _side_by_side(fresh(waiting[0].own), model, like.images, len(waiting), like.protocol, stack)
-    while waiting:
-        start, chunk = time.perf_counter(), waiting[:size]
-        made = [fresh(student.own) for student in chunk]
-        learned = [trials[student.trial] for student in chunk]
+    Who is trained beside whom does not depend on what was scored before, so that all round alike: a part of them in
+    which a single score is missing is trained again whole.
+    """
+    if all(student in found for student in students):
+        return
+    size, first = _side_by_side(trials, students, model, stack), 0
+    while chunk := students[first : first + size]:
+        missing = [student for student in chunk if student not in found]
         try:
-            _trained(made, learned, [student.own for student in chunk], tell)
+            yield from _scored(trials, chunk, missing, model, tell)
         except torch.OutOfMemoryError:
             if len(chunk) == 1:
                 raise
             size = len(chunk) // 2
             log.warning("%d %s side by side take more memory than there is: going on with %d", len(chunk), model, size)
             continue
-        accuracies = [
-            tested(network, trial.test_images, trial.test_labels) for network, trial in zip(made, learned, strict=True)
-        ]
-        seconds = (time.perf_counter() - start) / len(chunk)
-        for student, accuracy in zip(chunk, accuracies, strict=True):
-            yield student, Score(model, student.own, accuracy, seconds)
-        waiting = waiting[len(chunk) :]
+        first += len(chunk)
 
 
-def _side_by_side(
-    network: nn.Module, model: str, images: Tensor, count: int, protocol: Protocol, stack: bool | None
-) -> int:
-    """How many of `count` networks are trained side by side; where it is one at a time, the reason is logged."""
+def _scored(
+    trials: Sequence[Trial], chunk: Sequence[_Student], missing: Sequence[_Student], model: str, tell: Tell
+) -> Iterator[tuple[_Student, Score]]:
+    """The scores that are missing of students who are trained together, if any is."""
+    if not missing:
+        return
+    start = time.perf_counter()
+    made = [_fresh(trials[student.trial], model, student.own) for student in chunk]
+    learned, seeds = [trials[student.trial] for student in chunk], [student.own for student in chunk]
+    _trained(made, learned, seeds, lambda epoch: tell(len(missing) * (epoch + 1)))
+    accuracies = {
+        student: tested(network, trial.test_images, trial.test_labels)
+        for student, network, trial in zip(chunk, made, learned, strict=True)
+        if student in missing
+    }
+    seconds = (time.perf_counter() - start) / len(chunk)
+    for student, accuracy in accuracies.items():
+        yield student, Score(model, student.own, accuracy, seconds)
+
+
+def _fresh(trial: Trial, model: str, own: int) -> nn.Module:
+    images = trial.images
+    return build(known(model), images.shape[1], classes(trial), images.shape[2], own).to(images.device)
+
+
+def _side_by_side(trials: Sequence[Trial], students: Sequence[_Student], model: str, stack: bool | None) -> int:
+    """How many students, all of one kind, are trained side by side; where it is one at a time, the log says why."""
+    like, count = trials[students[0].trial], len(students)
     if count == 1 or stack is False:
         return 1
-    if stack is None and (reason := stacked.drawback(images.device)):
+    if stack is None and (reason := stacked.drawback(like.images.device)):
         log.info("%s: trained one at a time: %s", model, reason)
         return 1
+    network = _fresh(like, model, students[0].own)
     if reason := stacked.hindrance(network):
         log.warning("%s: trained one at a time: %s", model, reason)
         return 1
-    chunks = math.ceil(count / stacked.fitting(network, images, protocol.batch))
-    return math.ceil(count / chunks)
+    chunks = math.ceil(count / stacked.fitting(network, like.images, like.protocol.batch))
+    size = math.ceil(count / chunks)
+    unsure = stack is None and size > 1 and pace.unknown(like.images.device)
+    return size if not unsure or _quicker(network, like, model, size) else 1
 
 
-def _trained(networks: Sequence[nn.Module], trials: Sequence[Trial], seeds: Sequence[int], tell: Tell) -> None:
+def _quicker(network: nn.Module, trial: Trial, model: str, size: int) -> bool:
+    """Whether so many networks are better trained side by side on this device, as measured there."""
+    short = replace(trial, protocol=pace.brief(trial.protocol, len(trial.images)))
+
+    def seconds(count: int) -> float:
+        copies = [copy.deepcopy(network) for _ in range(count)]
+        return pace.seconds(functools.partial(_trained, copies, [short] * count, range(count)), short) / count
+
+    return pace.pays(model, size, seconds)
+
+
+def _trained(networks: Sequence[nn.Module], trials: Sequence[Trial], seeds: Sequence[int], on_epoch: Tell) -> None:
     """Train networks in place, each on its trial, by the shuffles and the augmentation of its own seed."""
     like, count = trials[0], len(networks)
     # On the CPU whatever the device, so that every device sees the same order and the same augmentation.
     generators = [torch.Generator().manual_seed(_hash(own, "training")) for own in seeds]
-    first, *others = [shuffled(len(like.images), like.protocol, generator) for generator in generators]
-    orders = [_told(first, lambda epoch: tell(count * epoch)), *others]
+    orders = [shuffled(len(like.images), like.protocol, generator) for generator in generators]
     if count == 1:
         network = cpu.quick_pools(networks[0]) if like.images.device.type == "cpu" else networks[0]
         augment = make(like.protocol.augment, generators[0])
-        train(network, like.images, like.labels, like.protocol, orders[0], augment)
+        train(network, like.images, like.labels, like.protocol, orders[0], augment, on_epoch)
         return
     targets = {id(trial): targets_of(trial.labels) for trial in trials}
     members = [
         stacked.Member(network, trial.images, targets[id(trial)], trial.protocol.lr, order)
         for network, trial, order in zip(networks, trials, orders, strict=True)
     ]
-    stacked.train(members, like.protocol, side_by_side(like.protocol.augment, generators))
+    stacked.train(members, like.protocol, side_by_side(like.protocol.augment, generators), on_epoch)
 
 
 def targets_of(labels: Tensor) -> Tensor:
@@ -267,56 +288,3 @@ def targets_of(labels: Tensor) -> Tensor:
 def _hash(*parts: object) -> int:
     """48 bits: few enough to survive any JSON reader's floating point."""
     return int.from_bytes(hashlib.sha256(repr(parts).encode()).digest()[:6])
-
-
-def _classes(trial: Trial) -> int:
-    soft = trial.labels.ndim == 2
-    return trial.labels.shape[1] if soft else 1 + int(max(trial.labels.max(), trial.test_labels.max()))
-
-
-def _placed(trials: Sequence[Trial], where: torch.device) -> list[Trial]:
-    """The trials with their tensors on a device, there once however many share them."""
-    there: dict[int, Tensor] = {}
-
-    def placed(tensor: Tensor) -> Tensor:
-        if id(tensor) not in there:
-            there[id(tensor)] = tensor.detach().to(where)
-        return there[id(tensor)]
-
-    return [
-        replace(
-            trial,
-            images=placed(trial.images),
-            labels=placed(trial.labels),
-            test_images=placed(trial.test_images),
-            test_labels=placed(trial.test_labels),
-        )
-        for trial in trials
-    ]
-
-
-def _told(order: Iterable[tuple[Tensor, ...]], tell: Tell) -> Iterator[tuple[Tensor, ...]]:
-    for epoch, batches in enumerate(order, start=1):
-        yield batches
-        tell(epoch)
-
-
-def _check(images: Tensor, labels: Tensor, test_images: Tensor, test_labels: Tensor) -> None:
-    for name, shown, told in (("distilled", images, labels), ("test", test_images, test_labels)):
-        if not shown.is_floating_point() or shown.ndim != 4 or shown.shape[2] != shown.shape[3]:
-            raise FatalError(
-                f"{name} images are {shown.dtype} of shape {list(shown.shape)}: give float [N,C,S,S], "
-                "made from uint8 by sdc.evaluation.view.normalised"
-            )
-        if len(shown) == 0 or len(shown) != len(told):
-            raise FatalError(f"{len(shown)} {name} images come with {len(told)} labels: give as many, and at least one")
-    if images.shape[1:] != test_images.shape[1:]:
-        raise FatalError(
-            f"distilled images are {list(images.shape[1:])}, test images {list(test_images.shape[1:])}: "
-            "show both in one view, by sdc.evaluation.view.normalised"
-        )
-    if labels.is_floating_point() != (labels.ndim == 2) or test_labels.is_floating_point() or test_labels.ndim != 1:
-        raise FatalError(
-            f"labels are {labels.dtype} {list(labels.shape)} and {test_labels.dtype} {list(test_labels.shape)}: "
-            "give int64 [N], or float logits [N,K] for the distilled images alone"
-        )
