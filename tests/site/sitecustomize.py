@@ -1,37 +1,62 @@
-"""Lets any Python process whose PYTHONPATH names this folder know the method `fake` that `$SDC_TEST_FAKE` holds.
+"""Prepares any Python process whose PYTHONPATH names this folder for a test, as its environment asks.
 
-Workers are such processes. The method is put into the registry when that is imported, so that scripts, which import
-nothing of ours, stay as they are.
+- `$SDC_TEST_FAKE`: the process knows the method `fake` that this folder holds. Workers are such processes. The method is
+  put into the registry when that is imported, so that scripts, which import nothing of ours, stay as they are.
+- `$SDC_TEST_CUDA`: the process has so many emulated CUDA devices (tests/fakecuda) as soon as it has imported torch, so
+  that processes without torch stay as quick as they are.
 """
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import sys
+from collections.abc import Callable
 from importlib.abc import MetaPathFinder
 from importlib.machinery import ModuleSpec, PathFinder
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-REGISTRY = "sdc.adapters.registry"
 
+class Behind(MetaPathFinder):
+    """Does something with a module right behind its import."""
 
-class Registry(MetaPathFinder):
+    def __init__(self, module: str, does: Callable[[ModuleType], None]) -> None:
+        self._module, self._does = module, does
+
     def find_spec(self, name: str, path: Any, target: Any = None) -> ModuleSpec | None:
-        spec = PathFinder.find_spec(name, path, target) if name == REGISTRY else None
+        spec = PathFinder.find_spec(name, path, target) if name == self._module else None
         if spec and spec.loader:
             run = spec.loader.exec_module
 
-            def with_fake(module: ModuleType) -> None:
+            def run_and_more(module: ModuleType) -> None:
                 run(module)
-                from tests import fake
+                self._does(module)
 
-                module.ADAPTERS["fake"] = fake.opened(Path(os.environ["SDC_TEST_FAKE"])).adapter
-
-            spec.loader.exec_module = with_fake  # type: ignore[method-assign]
+            spec.loader.exec_module = run_and_more  # type: ignore[method-assign]
         return spec
 
 
+def with_fake(registry: ModuleType) -> None:
+    from tests import fake
+
+    registry.ADAPTERS["fake"] = fake.opened(Path(os.environ["SDC_TEST_FAKE"])).adapter
+
+
+def with_cuda(_: ModuleType) -> None:
+    """The emulation is loaded from its file: the folder of all tests need not be on the path of a process."""
+    file = Path(__file__).parents[1] / "fakecuda" / "__init__.py"
+    spec = importlib.util.spec_from_file_location("tests.fakecuda", file)
+    assert spec
+    assert spec.loader
+    fakecuda = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = fakecuda
+    spec.loader.exec_module(fakecuda)
+    fakecuda.installed_by_environment()
+
+
 if "SDC_TEST_FAKE" in os.environ:
-    sys.meta_path.insert(0, Registry())
+    sys.meta_path.insert(0, Behind("sdc.adapters.registry", with_fake))
+if "SDC_TEST_CUDA" in os.environ:
+    sys.meta_path.insert(0, Behind("torch", with_cuda))
