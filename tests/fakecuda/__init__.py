@@ -13,7 +13,8 @@ The device follows these rules of CUDA and of torch:
 - A module's parameters stay the same objects when it moves. A saved file tells which tensors were on the device.
 
 These limits remain: all memory is that of the first device. Threads that the process starts cannot make tensors on the
-device. Inside `torch.func` transforms tensors say that they are on `meta`. No operation changes a shape in place.
+device. Inside `torch.func` transforms tensors say that they are on `meta`. No operation changes a shape in place. What is
+made in inference mode can be used and changed as any other tensor.
 
 `install` switches the device on in this process. In child processes tests/site/sitecustomize.py does it, if PYTHONPATH
 names its folder and SDC_TEST_CUDA the number of devices; SDC_TEST_CUDA_NOISE=1 and SDC_TEST_CUDA_SITES=1 are the other
@@ -197,7 +198,6 @@ def _put_tensors(emulation: Emulation) -> None:
     emulation.put(Tensor, to=_to, cuda=_cuda, data=property(lambda tensor: data.__get__(tensor), set_data))
     emulation.put(torch._utils, _rebuild_tensor=rebuild)
     emulation.put(torch, _has_compatible_shallow_copy_type=set_data_does)
-    emulation.put(torch, inference_mode=torch.no_grad)  # tensor subclasses cannot be made in inference mode
 
 
 def _index(device: Any) -> int | None:

@@ -40,15 +40,16 @@ class Cuda(Tensor):
     __torch_function__ = torch._C._disabled_torch_function_impl
 
     def __new__(cls, host: Tensor) -> Cuda:
-        made = Tensor._make_wrapper_subclass(
-            cls,
-            host.size(),
-            strides=host.stride(),
-            storage_offset=host.storage_offset(),
-            dtype=host.dtype,
-            layout=host.layout,
-            device=torch.device("meta"),
-        )
+        with torch.inference_mode(False):  # torch could not make views otherwise; what holds of `host` suffices
+            made = Tensor._make_wrapper_subclass(
+                cls,
+                host.size(),
+                strides=host.stride(),
+                storage_offset=host.storage_offset(),
+                dtype=host.dtype,
+                layout=host.layout,
+                device=torch.device("meta"),
+            )
         made.host = host
         return made
 
