@@ -253,6 +253,22 @@ def test_networks_in_a_stack_are_what_they_are_alone(device: Device) -> None:
         torch.testing.assert_close(network(shown).cpu(), made.cpu())
 
 
+def test_inference_mode_costs_what_it_costs_elsewhere(device: Device) -> None:
+    network, images = build("ConvNetW32", 1, 3, 16, 0).cuda(), drawn(6, 1, 16, 16).cuda()
+    found = []
+    for mode in torch.no_grad, torch.inference_mode:
+        device.counts.reset()
+        with mode():
+            parts = torch.cat([network(part).argmax(1) for part in torch.split(images, 4)])
+            found.append(
+                (parts.tolist(), float((parts == 0).sum()), images.cpu().sum().item(), device.counts.numbers())
+            )
+        with pytest.raises(RuntimeError, match="same device"), mode():
+            network(images.cpu())
+    assert found[0] == found[1]
+    assert found[0][-1]["launches"] > 20
+
+
 # What it counts
 
 

@@ -35,8 +35,8 @@ from torch import Tensor, nn
 from torch.optim import optimizer
 from torch.utils._pytree import tree_flatten, tree_unflatten
 
-from .device import DEVICE, MEMORY, Counts, Device, reports, seeded
-from .tensor import Cuda, Seeing, become
+from tests.fakecuda.device import DEVICE, MEMORY, Counts, Device, reports, seeded
+from tests.fakecuda.tensor import Cuda, Seeing, become
 
 __all__ = ["DEVICE", "Counts", "Cuda", "Emulation", "Parallel", "install", "installed_by_environment", "reports"]
 _MISSING = object()
