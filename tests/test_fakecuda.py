@@ -340,7 +340,8 @@ def test_the_devices_are_those_visible_at_the_first_use(monkeypatch: pytest.Monk
         assert torch.cuda.is_available()
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
         assert torch.cuda.device_count() == 2
-        torch.zeros(1).to("cuda:1")
+        with torch.cuda.device(1):
+            torch.zeros(1, device="cuda")
         assert device.facts()["first_use"] == {"variable": "2,3", "visible": ["2", "3"]}
         assert device.facts()["devices"] == ["3"]
 
@@ -362,8 +363,9 @@ def test_several_devices_cut_what_a_parallel_module_is_given() -> None:
             assert name == "a"
             return torch.tensor([[len(images), len(weight)]], device="cuda")
 
-    with fakecuda.install(devices=2):
+    with fakecuda.install(devices=2) as device:
         module = nn.DataParallel(Shapes())
+        assert device.facts()["devices"] == ["0", "1"]
         given = torch.zeros(5, 2, device="cuda"), torch.zeros(2, 7, device="cuda")
         assert module(*given, name="a").tolist() == [[3, 1], [2, 1]]
 

@@ -18,6 +18,7 @@ from sdc.evaluation.training import Trial, evaluate, evaluate_all
 from sdc.evaluation.view import View, Whitening, normalised
 from tests.emulated import call, run
 from tests.evaluation.test_training import stripes
+from tests.fakecuda import DEVICE
 
 CUDA = "cuda"
 SHORT = Protocol(lr=0.002, epochs=3, batch=4, networks=2)
@@ -51,6 +52,7 @@ def scored(tmp_path_factory: pytest.TempPathFactory) -> Any:
     told = call(every_score, tmp_path_factory.mktemp("scored"))
     assert not told.problems
     assert told.reports[0]["devices"] == ["0"]
+    assert told.reports[0]["nondeterministic"] == []
     return told.json
 
 
@@ -67,6 +69,23 @@ def test_networks_come_to_the_cpus_scores(scored: Any, augment: str) -> None:
 
 def test_the_scores_are_not_all_alike(scored: Any) -> None:
     assert len({accuracy for found in scored.values() for accuracy in found["cpu"]}) > len(EVERY)
+
+
+def waits(augment: str) -> list[list[int]]:
+    """How often the host waited for the device in trainings of different length; alone, then side by side."""
+    return [[_waits(augment, stack, epochs) for epochs in (1, 5)] for stack in (False, True)]
+
+
+def _waits(augment: str, stack: bool, epochs: int) -> int:
+    protocol = override(SHORT, {"augment": augment, "epochs": epochs})
+    DEVICE.counts.reset()
+    evaluate(*stripes(6, 1), *stripes(9, 2), "ConvNetW32", protocol, 0, device=CUDA, stack=stack)
+    return DEVICE.counts.syncs + DEVICE.counts.to_host
+
+
+def test_training_never_waits_for_the_device(tmp_path: Path) -> None:
+    for short, long in call(waits, tmp_path, UNIFORM.augment).json:
+        assert 0 < short == long
 
 
 def soft_scores(device: str, stack: bool) -> list[float]:
@@ -109,10 +128,6 @@ def whitened(device: str) -> Tensor:
     return normalised(images.to(device), view).cpu()
 
 
-def views() -> list[bool]:
-    return [whitened(CUDA).equal(whitened("cpu"))]
-
-
 def gradients(device: str) -> list[list[float]]:
     """GraDN over fresh networks: of each sample, and of all together."""
     view = View("stripes", ("a", "b", "c"), 1, 16, (0.0,), (1.0,))
@@ -126,16 +141,15 @@ def gradients(device: str) -> list[list[float]]:
     ]
 
 
-def difficulty() -> list[list[list[float]]]:
-    return [gradients(CUDA), gradients("cpu")]
+def views_and_difficulty() -> tuple[bool, list[list[list[float]]]]:
+    return whitened(CUDA).equal(whitened("cpu")), [gradients(CUDA), gradients("cpu")]
 
 
 def test_views_and_difficulty_are_the_cpus(tmp_path: Path) -> None:
-    told = call(views, tmp_path)
-    assert told.json == [True]
-    assert not told.problems
-    told = call(difficulty, tmp_path)
-    for on_cuda, on_cpu in zip(*told.json, strict=True):
+    told = call(views_and_difficulty, tmp_path)
+    same, found = told.json
+    assert same
+    for on_cuda, on_cpu in zip(*found, strict=True):
         torch.testing.assert_close(torch.tensor(on_cuda), torch.tensor(on_cpu))
     assert not told.problems
 

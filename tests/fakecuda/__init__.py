@@ -107,6 +107,8 @@ class Parallel(nn.DataParallel[nn.Module]):
     def __init__(self, module: nn.Module, *_: Any, **__: Any) -> None:
         nn.Module.__init__(self)
         self.module, self.count = module, DEVICE.count()
+        for number in range(self.count):
+            DEVICE.ready(number)
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         if self.count < 2:
@@ -130,8 +132,9 @@ def _put_cuda(emulation: Emulation) -> None:
     def seed(number: int) -> None:
         set_states([seeded(int(number))] * DEVICE.devices)
 
-    def set_device(device: Any) -> None:
-        DEVICE.current = _index(device) or 0
+    def exchange(number: int) -> int:
+        before, DEVICE.current = DEVICE.current, DEVICE.current if number < 0 else number
+        return before
 
     def then(told: Callable[[], Any]) -> Callable[..., Any]:
         """A function that uses the device, and tells something of it."""
@@ -152,7 +155,8 @@ def _put_cuda(emulation: Emulation) -> None:
         _is_in_bad_fork=DEVICE.forked,
         device_count=DEVICE.count,
         current_device=then(lambda: DEVICE.current),
-        set_device=set_device,
+        set_device=lambda device: exchange(_index(device) or 0),
+        **dict.fromkeys(("_exchange_device", "_maybe_exchange_device"), exchange),
         get_device_name=then(lambda: facts.name),
         get_device_capability=then(lambda: (facts.major, facts.minor)),
         get_device_properties=then(lambda: facts),
