@@ -253,6 +253,22 @@ def test_networks_in_a_stack_are_what_they_are_alone(device: Device) -> None:
         torch.testing.assert_close(network(shown).cpu(), made.cpu())
 
 
+def test_inference_mode_costs_what_it_costs_elsewhere(device: Device) -> None:
+    network, images = build("ConvNetW32", 1, 3, 16, 0).cuda(), drawn(6, 1, 16, 16).cuda()
+    found = []
+    for mode in torch.no_grad, torch.inference_mode:
+        device.counts.reset()
+        with mode():
+            parts = torch.cat([network(part).argmax(1) for part in torch.split(images, 4)])
+            found.append(
+                (parts.tolist(), float((parts == 0).sum()), images.cpu().sum().item(), device.counts.numbers())
+            )
+        with pytest.raises(RuntimeError, match="same device"), mode():
+            network(images.cpu())
+    assert found[0] == found[1]
+    assert found[0][-1]["launches"] > 20
+
+
 # What it counts
 
 
@@ -324,7 +340,8 @@ def test_the_devices_are_those_visible_at_the_first_use(monkeypatch: pytest.Monk
         assert torch.cuda.is_available()
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
         assert torch.cuda.device_count() == 2
-        torch.zeros(1).to("cuda:1")
+        with torch.cuda.device(1):
+            torch.zeros(1, device="cuda")
         assert device.facts()["first_use"] == {"variable": "2,3", "visible": ["2", "3"]}
         assert device.facts()["devices"] == ["3"]
 
@@ -346,8 +363,9 @@ def test_several_devices_cut_what_a_parallel_module_is_given() -> None:
             assert name == "a"
             return torch.tensor([[len(images), len(weight)]], device="cuda")
 
-    with fakecuda.install(devices=2):
+    with fakecuda.install(devices=2) as device:
         module = nn.DataParallel(Shapes())
+        assert device.facts()["devices"] == ["0", "1"]
         given = torch.zeros(5, 2, device="cuda"), torch.zeros(2, 7, device="cuda")
         assert module(*given, name="a").tolist() == [[3, 1], [2, 1]]
 

@@ -1,0 +1,54 @@
+"""What the product does on a GPU, on an emulated one (tests/fakecuda), in processes of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sdc.ground import paths
+from tests import fakecuda
+
+SITE = os.pathsep.join([str(paths.ROOT / "tests" / "site"), str(paths.ROOT)])
+
+
+@dataclass(frozen=True)
+class Told:
+    """What a process wrote, and what each process that it started tells of its device."""
+
+    out: str
+    err: str
+    reports: list[dict[str, Any]]
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.out)
+
+    @property
+    def problems(self) -> list[dict[str, str]]:
+        """Of all processes."""
+        return [problem for report in self.reports for problem in report["problems"]]
+
+
+def run(folder: Path, *words: object, devices: int = 1, **variables: str) -> Told:
+    """Run Python with these words; its reports go into `folder`. It has to end well."""
+    told = {"PYTHONPATH": SITE, "SDC_TEST_CUDA": str(devices), "SDC_TEST_CUDA_REPORT": str(folder / "reports")}
+    environment = {name: value for name, value in os.environ.items() if name != "CUDA_VISIBLE_DEVICES"}
+    (folder / "reports").unlink(missing_ok=True)
+    done = subprocess.run(
+        [sys.executable, *map(str, words)], env={**environment, **told, **variables}, text=True, capture_output=True
+    )
+    assert done.returncode == 0, done.stderr
+    return Told(done.stdout, done.stderr, fakecuda.reports(folder / "reports"))
+
+
+def call(function: Callable[..., Any], folder: Path, *arguments: Any, **variables: str) -> Told:
+    """Call a function of a test module in a process of its own. All that it takes and gives is JSON."""
+    given = f"{function.__name__}(*json.loads({json.dumps(arguments)!r}))"
+    code = f"import json, torch; from {function.__module__} import {function.__name__}; print(json.dumps({given}))"
+    return run(folder, "-c", code, **variables)

@@ -13,7 +13,8 @@ The device follows these rules of CUDA and of torch:
 - A module's parameters stay the same objects when it moves. A saved file tells which tensors were on the device.
 
 These limits remain: all memory is that of the first device. Threads that the process starts cannot make tensors on the
-device. Inside `torch.func` transforms tensors say that they are on `meta`. No operation changes a shape in place.
+device. Inside `torch.func` transforms tensors say that they are on `meta`. No operation changes a shape in place. What is
+made in inference mode can be used and changed as any other tensor.
 
 `install` switches the device on in this process. In child processes tests/site/sitecustomize.py does it, if PYTHONPATH
 names its folder and SDC_TEST_CUDA the number of devices; SDC_TEST_CUDA_NOISE=1 and SDC_TEST_CUDA_SITES=1 are the other
@@ -106,6 +107,8 @@ class Parallel(nn.DataParallel[nn.Module]):
     def __init__(self, module: nn.Module, *_: Any, **__: Any) -> None:
         nn.Module.__init__(self)
         self.module, self.count = module, DEVICE.count()
+        for number in range(self.count):
+            DEVICE.ready(number)
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         if self.count < 2:
@@ -129,8 +132,9 @@ def _put_cuda(emulation: Emulation) -> None:
     def seed(number: int) -> None:
         set_states([seeded(int(number))] * DEVICE.devices)
 
-    def set_device(device: Any) -> None:
-        DEVICE.current = _index(device) or 0
+    def exchange(number: int) -> int:
+        before, DEVICE.current = DEVICE.current, DEVICE.current if number < 0 else number
+        return before
 
     def then(told: Callable[[], Any]) -> Callable[..., Any]:
         """A function that uses the device, and tells something of it."""
@@ -151,7 +155,8 @@ def _put_cuda(emulation: Emulation) -> None:
         _is_in_bad_fork=DEVICE.forked,
         device_count=DEVICE.count,
         current_device=then(lambda: DEVICE.current),
-        set_device=set_device,
+        set_device=lambda device: exchange(_index(device) or 0),
+        **dict.fromkeys(("_exchange_device", "_maybe_exchange_device"), exchange),
         get_device_name=then(lambda: facts.name),
         get_device_capability=then(lambda: (facts.major, facts.minor)),
         get_device_properties=then(lambda: facts),
@@ -197,7 +202,6 @@ def _put_tensors(emulation: Emulation) -> None:
     emulation.put(Tensor, to=_to, cuda=_cuda, data=property(lambda tensor: data.__get__(tensor), set_data))
     emulation.put(torch._utils, _rebuild_tensor=rebuild)
     emulation.put(torch, _has_compatible_shallow_copy_type=set_data_does)
-    emulation.put(torch, inference_mode=torch.no_grad)  # tensor subclasses cannot be made in inference mode
 
 
 def _index(device: Any) -> int | None:

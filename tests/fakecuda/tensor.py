@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from functools import cache
 from typing import Any, NamedTuple
 
@@ -40,15 +41,16 @@ class Cuda(Tensor):
     __torch_function__ = torch._C._disabled_torch_function_impl
 
     def __new__(cls, host: Tensor) -> Cuda:
-        made = Tensor._make_wrapper_subclass(
-            cls,
-            host.size(),
-            strides=host.stride(),
-            storage_offset=host.storage_offset(),
-            dtype=host.dtype,
-            layout=host.layout,
-            device=torch.device("meta"),
-        )
+        with torch.inference_mode(False):  # torch could not make views otherwise; what holds of `host` suffices
+            made = Tensor._make_wrapper_subclass(
+                cls,
+                host.size(),
+                strides=host.stride(),
+                storage_offset=host.storage_offset(),
+                dtype=host.dtype,
+                layout=host.layout,
+                device=torch.device("meta"),
+            )
         made.host = host
         return made
 
@@ -136,6 +138,11 @@ def _dispatched(func: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> An
     place = next((leaf for leaf in leaves if isinstance(leaf, torch.device)), None)
     if not ours and not _makes_cuda(func, place, leaves):
         return func(*args, **kwargs)
+    if torch.is_inference_mode_enabled():  # where torch leaves it to us to take operations apart
+        with Seeing():
+            parts = func.decompose(*args, **kwargs)
+        if parts is not NotImplemented:
+            return parts
     if place and place.type == "cuda":
         DEVICE.ready(place.index)
     name = _name(func)
@@ -147,18 +154,21 @@ def _dispatched(func: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> An
     for kind in _costs(func, args, leaves, ours, home):
         DEVICE.tick(kind, name)
     args, kwargs = tree_unflatten([_lowered(leaf) for leaf in leaves], shape)
-    if _traits(func).random:
-        with DEVICE.own_random():
-            made = func(*args, **kwargs)
-    else:
-        made = func(*args, **kwargs)
-    if name in _NONDETERMINISTIC:
-        DEVICE.nondeterministic.add(f"{name} {site()}")
-        tree_map_only(Tensor, _disturb, made)
+    made = _computed(func, args, kwargs)
     if home:
         return made
     known = {id(each.host): each for each in ours}  # what is changed in place stays the same object
     return tree_map_only(Tensor, lambda tensor: known[id(tensor)] if id(tensor) in known else Cuda(tensor), made)
+
+
+def _computed(func: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+    """What the CPU makes of it: by the device's random numbers, and with noise where that is due."""
+    with DEVICE.own_random() if _traits(func).random else nullcontext():
+        made = func(*args, **kwargs)
+    if _name(func) in _NONDETERMINISTIC:
+        DEVICE.nondeterministic.add(f"{_name(func)} {site()}")
+        tree_map_only(Tensor, _disturb, made)
+    return made
 
 
 def _makes_cuda(func: Any, place: torch.device | None, leaves: Sequence[Any]) -> bool:

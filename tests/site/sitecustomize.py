@@ -46,6 +46,8 @@ def with_fake(registry: ModuleType) -> None:
 
 def with_cuda(_: ModuleType) -> None:
     """The emulation is loaded from its file: the folder of all tests need not be on the path of a process."""
+    if "tests.fakecuda" in sys.modules:
+        raise ImportError("a process that is to have an emulated device imports torch before tests.fakecuda")
     file = Path(__file__).parents[1] / "fakecuda" / "__init__.py"
     spec = importlib.util.spec_from_file_location("tests.fakecuda", file)
     assert spec
