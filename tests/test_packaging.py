@@ -5,10 +5,12 @@ from __future__ import annotations
 import ast
 import json
 import os
+import re
 import subprocess
 import sys
 import sysconfig
 import tarfile
+import tomllib
 import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -176,3 +178,13 @@ def test_a_checkout_that_is_not_installed_is_what_its_child_processes_import(tmp
     told = environment.run("python", "-c", ask, cwd=paths.ROOT, PYTHONPATH="/theirs").stdout
     assert told.strip() == os.pathsep.join([str(paths.ROOT), "/theirs"])
     assert environment.run("python", "-m", "sdc", "--version", cwd=paths.ROOT).stdout.startswith("sdc ")
+
+
+def test_the_lowest_versions_that_are_promised_are_those_that_are_tried() -> None:
+    promised = tomllib.loads((paths.ROOT / "pyproject.toml").read_text())["project"]["dependencies"]
+    pins = re.findall(r"^([\w-]+)==(.+)$", (paths.ROOT / "constraints-lowest.txt").read_text(), re.MULTILINE)
+    tried = {name.lower(): version for name, version in pins}
+
+    for each in promised:
+        name, lowest = re.split(">=|,", each)[:2]
+        assert f"{tried[name]}.".startswith(f"{lowest}."), f"{each}, but tried is {tried[name]}"
