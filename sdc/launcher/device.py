@@ -1,7 +1,7 @@
 """Device bridge: code written for one GPU runs on the one that it is given, or on the CPU.
 
-On every device, `x[:] = x[0]` copies its right side first: torch refuses to read memory that is being written, and a
-batch of one is its own first image.
+On every device, `x[:] = x[0]` copies its right side first: of one number a batch, drawn for a batch of one image, torch
+refuses to read the memory that is being written.
 """
 
 from __future__ import annotations
