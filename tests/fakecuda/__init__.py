@@ -12,9 +12,12 @@ The device follows these rules of CUDA and of torch:
 - A process that was forked from one that uses CUDA cannot use it.
 - A module's parameters stay the same objects when it moves. A saved file tells which tensors were on the device.
 
-These limits remain: all memory is that of the first device. Threads that the process starts cannot make tensors on the
-device. Inside `torch.func` transforms tensors say that they are on `meta`. No operation changes a shape in place. What is
-made in inference mode can be used and changed as any other tensor.
+These limits remain:
+- All memory is that of the first device, without an end.
+- Threads that the process starts cannot make tensors on the device, only use them.
+- Inside `torch.func` transforms, tensors say that they are on `meta`.
+- No operation changes a shape in place. What is made in inference mode can be used as any other tensor.
+- A process that is to have the device by its environment imports torch before this package.
 
 `install` switches the device on in this process. In child processes tests/site/sitecustomize.py does it, if PYTHONPATH
 names its folder and SDC_TEST_CUDA the number of devices; SDC_TEST_CUDA_NOISE=1 and SDC_TEST_CUDA_SITES=1 are the other

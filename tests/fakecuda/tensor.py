@@ -23,12 +23,14 @@ _RESHAPING = {"resize_", "set_", "squeeze_", "unsqueeze_", "transpose_", "t_", "
 _NUMBERS_TOO = {"where", "fill_", "lerp", "clamp", "masked_fill", "masked_fill_"}
 _KERNELS = (
     "grid_sampler_2d_backward grid_sampler_3d_backward adaptive_avg_pool2d_backward _adaptive_avg_pool2d_backward "
-    "adaptive_max_pool2d_backward max_pool2d_with_indices_backward avg_pool3d_backward reflection_pad2d_backward "
-    "upsample_bilinear2d_backward upsample_bicubic2d_backward nll_loss2d_forward histc bincount put_ kthvalue median "
-    "scatter_reduce"
+    "adaptive_max_pool2d_backward avg_pool3d_backward reflection_pad2d_backward upsample_bilinear2d_backward "
+    "upsample_bicubic2d_backward nll_loss2d_forward histc bincount put_ median scatter_reduce"
 )
 _NONDETERMINISTIC = set(_KERNELS.split())
-"""The kernels of which torch has no deterministic version on CUDA, whatever it is asked for."""
+"""The kernels of which torch has no deterministic version on CUDA, as torch.use_deterministic_algorithms lists them.
+
+Others, convolutions among them, can be repeated if torch is told so: these have no noise.
+"""
 
 
 class Cuda(Tensor):
