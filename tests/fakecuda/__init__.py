@@ -203,6 +203,7 @@ def _put_tensors(emulation: Emulation) -> None:
         return Cuda(made)
 
     emulation.put(Tensor, to=_to, cuda=_cuda, data=property(lambda tensor: data.__get__(tensor), set_data))
+    emulation.put(Tensor, pin_memory=_pinned, is_pinned=lambda tensor, *_: type(tensor) is not Cuda)
     emulation.put(torch._utils, _rebuild_tensor=rebuild)
     emulation.put(torch, _has_compatible_shallow_copy_type=set_data_does)
 
@@ -214,6 +215,13 @@ def _index(device: Any) -> int | None:
 def _cuda(tensor: Tensor, device: Any = None, *_: Any, **__: Any) -> Tensor:
     index = _index(device)
     return _to(tensor, torch.device("cuda") if index is None else torch.device("cuda", index))
+
+
+def _pinned(tensor: Tensor, *_: Any) -> Tensor:
+    """Tensor.pin_memory: a copy in memory that the device could read by itself, of a CPU tensor alone."""
+    if type(tensor) is Cuda:
+        raise RuntimeError("cannot pin a tensor of the device, only dense CPU tensors can be pinned")
+    return tensor.clone()
 
 
 def _to(tensor: Tensor, *args: Any, **kwargs: Any) -> Tensor:
