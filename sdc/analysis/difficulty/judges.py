@@ -6,11 +6,12 @@ them.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import pickle
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -21,6 +22,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from sdc.data.sets import Dataset
+from sdc.evaluation import repeatable
 from sdc.evaluation.augment import make
 from sdc.evaluation.networks import build
 from sdc.evaluation.protocol import Protocol, to_dict
@@ -81,9 +83,11 @@ def trained(model: str, data: Dataset, view: View, protocol: Protocol, count: in
         watch.stage(f"training {len(missing)} {model} on {data.name}", len(missing) * epochs)
         for done, number in enumerate(missing):
             generator = torch.Generator().manual_seed(_own(seed, model, number, "training"))
-            order = _told(shuffled(len(images), protocol, generator), watch, done * epochs)
+            order, augment = shuffled(len(images), protocol, generator), make(protocol.augment, generator)
             network = made[number].to(images.device)
-            train(network, images, labels, protocol, order, make(protocol.augment, generator))
+            on_epoch = functools.partial(_tell, watch, done * epochs)
+            with repeatable.kernels(images.device):
+                train(network, images, labels, protocol, order, augment, on_epoch)
             _keep(network.eval(), files[number])
     said = (
         f"{count} {model} trained for {_epochs(protocol.epochs + 1)} on {len(data.train.labels)} real images of "
@@ -190,10 +194,8 @@ def _keep(network: nn.Module, file: Path) -> None:
         save_file(state, partial)
 
 
-def _told(order: Iterable[tuple[Tensor, ...]], watch: Watch, before: int) -> Iterator[tuple[Tensor, ...]]:
-    for epoch, batches in enumerate(order, start=1):
-        yield batches
-        watch.progress(before + epoch)
+def _tell(watch: Watch, before: int, epoch: int) -> None:
+    watch.progress(before + epoch + 1)
 
 
 def _placed(networks: Sequence[nn.Module]) -> tuple[nn.Module, ...]:
