@@ -37,14 +37,14 @@ def stopped(lines, log, watch):
     def some():
         for line in lines:
             yield line
-            if line and line["kind"] == "step" and line["step"] == 5:
+            if line and line["kind"] == "step" and line["step"] == 3 and line["loss"] is not None:
                 raise KeyboardInterrupt
     return real(some(), log, watch)
 process._follow = stopped
 from sdc.cli import main
 main()
 """
-"""The command line, interrupted behind the fifth step."""
+"""The command line, interrupted after the third step."""
 
 
 def test_looking_at_a_step_takes_one_wait_for_the_device(machine: MakeMachine, with_fake: dict[str, str]) -> None:
@@ -54,6 +54,25 @@ def test_looking_at_a_step_takes_one_wait_for_the_device(machine: MakeMachine, w
         (script,) = one.scripts
         waits.append(script["counts"]["syncs"] + script["counts"]["to_host"])
     assert (waits[1] - waits[0]) / 20 <= 1
+
+
+ESTIMATED = """
+import json, torch
+from sdc.distillation import experts
+from sdc.ground.watch import Quiet
+from sdc.plan.request import Request, plan
+told = []
+torch.cuda.empty_cache = lambda: told.append("emptied")
+found = experts.estimate(plan(Request("mtt", 0.0, "digits", recipe="trial"), Quiet()))
+print(json.dumps([found.seconds > 0, told]))
+"""
+
+
+def test_an_estimate_leaves_no_memory_taken(machine: MakeMachine) -> None:
+    one = machine()
+    told = one.python("-c", ESTIMATED)
+    assert json.loads(told.out) == [True, ["emptied"]], told
+    assert [report["devices"] for report in one.reports] == [["0"]]
 
 
 def test_the_workers_of_a_benchmark_each_give_their_scripts_another_gpu(

@@ -12,6 +12,7 @@ from safetensors.torch import load_file
 
 from sdc.adapters.registry import ADAPTERS
 from tests.emulated.conftest import Machine, result
+from tests.emulated.test_runs import KILLED
 
 pytestmark = [pytest.mark.upstream, pytest.mark.slow]
 BRIEF = ("--recipe", "trial", "--set", "networks=1", "--set", "epochs=1", "--set", "limit_per_class=12")
@@ -49,6 +50,22 @@ def test_two_images_a_class_and_more_gpus_if_they_are_asked_for(
     both = result(two.sdc(*asked, "--set", "gpus=2"))
     assert [script["first_use"]["visible"] for script in two.scripts] == [["0", "1"]]
     assert both["key"] != alone["key"]
+
+
+@pytest.mark.parametrize("method", ["dm", "datm"])
+def test_a_distillation_that_is_cut_short_goes_on_on_the_gpu(
+    method: str, machine: MakeMachine, upstream_tree: Callable[[str], Path]
+) -> None:
+    upstream_tree(method)
+    one = machine()
+    iterations = ("--set", "Iteration=6", "--set", "snapshot_every=1")
+    asked = ("run", method, "--dataset", "digits", "--weight", 0.1, *BRIEF, *iterations, "--json")
+    cut = one.python("-c", KILLED, *asked)
+    assert cut.code == 130, cut
+    found = result(one.sdc(*asked))
+    assert [each["stage"] for each in found["resumed"]] == ["distil"]
+    assert found["resumed"][0]["step"] >= 1
+    assert [script["devices"] for script in one.scripts] == [["0"]]
 
 
 def test_the_cpu_can_be_asked_for_where_there_is_a_gpu(
