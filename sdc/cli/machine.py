@@ -24,9 +24,7 @@ _OLD = (7, 5)
 """CUDA 13 knows no card below this compute capability."""
 _QUOTA = Path("/sys/fs/cgroup/cpu.max")
 _QUIET = f"export {hardware.VARIABLE}=cpu"
-_OLDER = (
-    "a torch for CUDA 12.6: pip install --force-reinstall torch torchvision --index-url with pytorch.org's index for it"
-)
+_OLDER = "a torch for CUDA 12.6: pip install --force-reinstall torch torchvision -i INDEX, pytorch.org's for it"
 _OTHER = f"install {_OLDER}"
 GIB = 1 << 30
 

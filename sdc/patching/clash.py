@@ -27,9 +27,10 @@ def found(script: Path, tree: Path, *, edited: bool = False) -> str:
     `edited`: the script is being written, with a plugin that may be, too, so it is not asked what it needs.
     """
     for path in _in_the_way(script, tree):
+        older = f"If it is an older copy: rm {path}, then the same command again. " if path.is_file() else ""
         return (
             f"{path} is not the plugin's copy of this version, and `import sdc` in {script} would find it.\n"
-            f"If it is an older copy: rm {path}, then the same command again. If it is a module of yours: rename it"
+            f"{older}If it is a module of yours: rename it"
         )
     for path, line in _needing(tree):
         if edited and path == script:
