@@ -129,7 +129,7 @@ def built() -> str:
 
 
 _REMEDY = (
-    "Install a torch that fits your driver: pip install --force-reinstall torch torchvision -i INDEX, INDEX being the one "
+    "Install a torch that fits your driver: pip install --force-reinstall torch torchvision -i INDEX, with the one "
     "that pytorch.org names for it (for CUDA 12.6, say)"
 )
 _GROUPS = "Let your user use it: sudo usermod -aG render,video $USER, then log in again"

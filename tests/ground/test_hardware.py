@@ -13,7 +13,7 @@ from sdc.ground import hardware
 from sdc.ground.errors import FatalError
 
 INSTALL = (
-    "Install a torch that fits your driver: pip install --force-reinstall torch torchvision -i INDEX, INDEX being the one "
+    "Install a torch that fits your driver: pip install --force-reinstall torch torchvision -i INDEX, with the one "
     "that pytorch.org names for it (for CUDA 12.6, say)"
 )
 
