@@ -11,13 +11,13 @@ import torch
 
 def reset() -> None:
     """Begin a new count of the GPU's memory; the machine's cannot be reset."""
-    if torch.cuda.is_available():
+    if torch.cuda.is_initialized():
         torch.cuda.reset_peak_memory_stats()
 
 
 def peak_mib() -> int:
-    """The most memory this process held: the GPU's since `reset` if there is one, else its own since its start."""
-    if torch.cuda.is_available():
+    """The most memory this process held: the GPU's since `reset` if it uses one, else its own since its start."""
+    if torch.cuda.is_initialized():
         return int(torch.cuda.max_memory_allocated()) // 2**20
     status = Path("/proc/self/status")
     if status.is_file():  # getrusage would count the process that started this one, too

@@ -77,6 +77,8 @@ def test_the_cpu_can_be_asked_for_where_there_is_a_gpu(
     run = Path(result(outcome)["run"])
     assert "computing on cpu" in outcome.err
     assert [report["devices"] for report in one.reports] == [[]] * len(one.reports)
+    stages = json.loads((run / "result.json").read_text())["stages"]
+    assert all(stage["peak_memory_mib"] > 0 for stage in stages.values())  # of the CPU, not the idle GPU's
     assert json.loads((run / "cell.json").read_text())["device"]["kind"] == "cpu"
 
 
