@@ -12,10 +12,11 @@ import shlex
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from sdc.adapters.registry import ADAPTERS
-from sdc.evaluation import foreign, protocol
-from sdc.evaluation.foreign import Assumed
+from sdc.evaluation import assumptions, foreign_labels, protocol
+from sdc.evaluation.assumptions import Assumed
 from sdc.export.source import Export, Source, facts
 from sdc.ground.files import making
 
@@ -25,7 +26,9 @@ def write(source: Source, out: Path) -> Export:
     found, saves = source.found, _saves(source)
     file = _name(source, saves) if saves else "images_last.pt"
     assumed = (
-        foreign.together(file, found.view.dataset) if saves else foreign.apart(found.images, found.labels, found.lr)
+        assumptions.together(file, found.view.dataset)
+        if saves
+        else assumptions.apart(found.images, found.labels, found.lr)
     )
     lost = _lost(source, assumed)
     read = shlex.join(["sdc", "evaluate", str(out / file), *_options(source, assumed)])
@@ -72,9 +75,15 @@ def _options(source: Source, assumed: Assumed) -> list[str]:
         *(("--data", cell["data"]) if cell.get("data") else ()),
         *(("--model", cell["model"]) if "model" in cell else ()),
         *(("--seed", str(cell["seed"])) if cell.get("seed") else ()),
+        *(("--labels", "logits") if _taken_for_others(found.labels) else ()),
         *(("--zca",) if found.view.whitening else ()),
         *(word for change in changes for word in ("--set", change)),
     ]
+
+
+def _taken_for_others(labels: Tensor) -> bool:
+    """Whether readers would take logits for something else."""
+    return labels.is_floating_point() and foreign_labels.kind_of(labels) != "logits"
 
 
 def _lost(source: Source, assumed: Assumed) -> list[str]:
