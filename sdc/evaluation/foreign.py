@@ -35,9 +35,13 @@ class Stated:
 
 @dataclass(frozen=True)
 class Found:
-    """A set of a file, the number of its experiment, and what was assumed of it: in words, and as JSON takes it."""
+    """A set of a file, the network it is for, the number of its experiment, and what was assumed of it.
+
+    `said` in words, `assumptions` as JSON takes it.
+    """
 
     made: DistilledSet
+    model: str
     experiment: int
     said: str
     assumptions: dict[str, Any]
@@ -102,11 +106,13 @@ def _found(content: _Content, number: int, dataset: Dataset, name: str, stated: 
     if images.ndim != 4:
         raise ValueError(f"its images are of shape {list(images.shape)}, not [N, C, H, W]")
     labels = understood(told, len(images), dataset.name, len(dataset.classes), stated.labels)
-    how = apart(images, labels.held, content.lr) if content.apart else together(content.path.name, name)
+    how = (
+        apart(images, labels.held, content.lr) if content.apart else together(content.path.name, name, images.shape[-1])
+    )
     mean, std = (None, None) if stated.zca else (how.mean, how.std)
     view = _view(images, dataset, mean, std, zca=stated.zca)
     made = checked(DistilledSet(images.detach().float().cpu(), labels.held, view, how.protocol, content.lr))
-    return Found(made, number, _said(made, labels, content, stated), _record(made, labels, content, number))
+    return Found(made, how.model, number, _said(made, labels, content, stated), _record(made, labels, content, number))
 
 
 def _view(images: Tensor, dataset: Dataset, mean: Each, std: Each, *, zca: bool) -> View:

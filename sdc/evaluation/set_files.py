@@ -10,6 +10,7 @@ from typing import Any
 
 from sdc.data.reading import Read, reader, stem
 from sdc.evaluation import distilled, experiments, foreign
+from sdc.evaluation.assumptions import dataset_in
 from sdc.evaluation.distilled import DistilledSet
 from sdc.evaluation.foreign import Stated
 from sdc.evaluation.protocol import UNIFORM, Protocol, override
@@ -95,15 +96,15 @@ def _asked(request: Request, read: Read, watch: Watch) -> Asked:
 
 
 def _foreign(request: Request, read: Read, watch: Watch) -> Asked:
-    """The same for a file of an upstream's own layout, which does not say of which data it is."""
-    if not (request.dataset or request.data):
+    """The same for a file of an upstream's own layout, which says at most by its name of which data it is."""
+    name = request.dataset or dataset_in(request.path.name) or (stem(request.data) if request.data else "")
+    if not name:
         raise FatalError(f"{request.path} does not say of which data it is: give --dataset NAME or --data PATH")
-    name = request.dataset or stem(request.data or request.path)
     data = read(name, request.data, 0, 0)
     found = foreign.load(request.path, data, name, request.stated)
     for words in dict.fromkeys(each.said for each in found):
         watch.say(words)
-    models = request.models or ("ConvNet",)
+    models = request.models or (found[0].model,)
     subjects = {
         each.experiment: Subject(each.made, data, models, _protocol(request, each.made), request.seed) for each in found
     }

@@ -26,7 +26,7 @@ def write(source: Source, out: Path) -> Export:
     found, saves = source.found, _saves(source)
     file = _name(source, saves) if saves else "images_last.pt"
     assumed = (
-        assumptions.together(file, found.view.dataset)
+        assumptions.together(file, found.view.dataset, found.view.size)
         if saves
         else assumptions.apart(found.images, found.labels, found.lr)
     )
