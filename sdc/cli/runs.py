@@ -185,7 +185,10 @@ def evaluate(
     protocol: Annotated[str, typer.Option(help="upstream (as the method's code does) or uniform.")] = "upstream",
     dataset: Dataset = None,
     data: Data = None,
-    zca: Annotated[bool, typer.Option("--zca", help="A .pt file's images are whitened.")] = False,
+    zca: Annotated[
+        bool | None,
+        typer.Option("--zca/--no-zca", help="Whether a .pt file's images are whitened.", show_default=False),
+    ] = None,
     labels: Annotated[
         str | None, typer.Option(help="A .pt file's labels: hard, probabilities or logits; else by their numbers.")
     ] = None,
@@ -194,7 +197,12 @@ def evaluate(
     ] = "all",
     seed: Annotated[int, typer.Option(help="The same seed gives the same networks.")] = 0,
     changes: Annotated[
-        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change a protocol's setting, as epochs=300.")
+        list[str] | None,
+        typer.Option(
+            "--set",
+            metavar="KEY=VALUE",
+            help="Change a protocol's setting, as epochs=300; of a .pt file mean, std, range, too.",
+        ),
     ] = None,
     device: Device = None,
     as_json: Json = False,

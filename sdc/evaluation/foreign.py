@@ -6,16 +6,18 @@ numbers is read: a file that holds another is refused.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
 from sdc.data.sets import Dataset
-from sdc.evaluation.assumptions import Each, apart, together
+from sdc.evaluation.assumptions import Assumed, Each, apart, together
 from sdc.evaluation.distilled import DistilledSet, checked
+from sdc.evaluation.foreign_images import as_seen, is_copy, upright, whitened
 from sdc.evaluation.foreign_labels import Labels, understood
+from sdc.evaluation.protocol import to_dict
 from sdc.evaluation.tensor_files import LAYOUTS, solid, stored
 from sdc.evaluation.view import View, Whitening, resized
 from sdc.ground.errors import FatalError
@@ -29,8 +31,12 @@ class Stated:
     """hard, probabilities or logits."""
     experiment: str = "all"
     """The number of one, counted from 0 as in the file, or all."""
-    zca: bool = False
-    """The images are whitened by the transform that the training images of the dataset give."""
+    zca: bool | None = None
+    """Whether the images are whitened by the transform that the training images of the dataset give."""
+    mean: Each = None
+    std: Each = None
+    range: str | None = None
+    """What the values are: normalised, as the network saw them; 1 or 255: pixels up to that."""
 
 
 @dataclass(frozen=True)
@@ -59,6 +65,9 @@ class _Content:
 
 def load(path: Path, dataset: Dataset, name: str, stated: Stated) -> list[Found]:
     """The sets in `path`, one an experiment. `name` is the dataset's, for its constants."""
+    stated = replace(stated, zca=whitened(path, stated.zca))
+    if stated.zca and (stated.mean or stated.std):
+        raise FatalError(f"{path}: whitened images are not normalised as well: leave out --zca, or --set mean and std")
     content = _content(path)
     numbers = _chosen(content, stated.experiment)
     try:
@@ -97,54 +106,80 @@ def _chosen(content: _Content, asked: str) -> list[int]:
 
 def _beside(path: Path, what: str) -> Path:
     """The file of the same step that holds the labels, or the rate."""
-    return path.with_name(path.name.replace("images", what))
+    return path.with_name(path.name.replace("images_zca_", "images_").replace("images", what))
 
 
 def _found(content: _Content, number: int, dataset: Dataset, name: str, stated: Stated) -> Found:
     """One experiment of a file. Raises ValueError where its tensors are no set of the dataset."""
-    images, told = content.experiments[number]
-    if images.ndim != 4:
-        raise ValueError(f"its images are of shape {list(images.shape)}, not [N, C, H, W]")
+    stored_images, told = content.experiments[number]
+    images, changes = upright(stored_images)
     labels = understood(told, len(images), dataset.name, len(dataset.classes), stated.labels)
-    how = (
-        apart(images, labels.held, content.lr) if content.apart else together(content.path.name, name, images.shape[-1])
-    )
-    mean, std = (None, None) if stated.zca else (how.mean, how.std)
-    view = _view(images, dataset, mean, std, zca=stated.zca)
-    made = checked(DistilledSet(images.detach().float().cpu(), labels.held, view, how.protocol, content.lr))
-    return Found(made, how.model, number, _said(made, labels, content, stated), _record(made, labels, content, number))
+    how = _assumed(content, images, labels, name)
+    view = _view(images, dataset, how, stated)
+    shown, values = as_seen(images, view, stated.range)
+    made = checked(DistilledSet(shown, labels.held, view, how.protocol, content.lr))
+    told_of = _Told(made, labels, how.model, "; ".join([*changes, f"values {values}"]), content, stated)
+    return Found(made, how.model, number, _said(told_of), _record(told_of))
 
 
-def _view(images: Tensor, dataset: Dataset, mean: Each, std: Each, *, zca: bool) -> View:
+def _assumed(content: _Content, images: Tensor, labels: Labels, name: str) -> Assumed:
+    if not content.apart:
+        return together(content.path.name, name, images.shape[-1])
+    how = apart(images, labels.held, content.lr)
+    return replace(how, mean=None, std=None) if is_copy(content.path) else how
+
+
+def _view(images: Tensor, dataset: Dataset, how: Assumed, stated: Stated) -> View:
     channels, size = images.shape[1], images.shape[-1]
-    whitening = None
-    if zca:
-        import kornia  # takes seconds to import
-
-        real = resized(dataset.train.images, channels, size).float() / 255
-        fitted = kornia.enhance.ZCAWhitening(eps=0.1).fit(real)
-        whitening = Whitening(fitted.mean_vector.flatten(), fitted.transform_matrix)
+    mean, std = (None, None) if stated.zca else (how.mean, how.std)
     return View(
         dataset=dataset.name,
         classes=dataset.classes,
         channels=channels,
         size=size,
-        mean=mean or (0.0,) * channels,
-        std=std or (1.0,) * channels,
-        whitening=whitening,
+        mean=_each(stated.mean, channels) or mean or (0.0,) * channels,
+        std=_each(stated.std, channels) or std or (1.0,) * channels,
+        whitening=_fitted(dataset, channels, size) if stated.zca else None,
     )
 
 
-def _said(made: DistilledSet, labels: Labels, content: _Content, stated: Stated) -> str:
-    view = made.view
+def _each(stated: Each, channels: int) -> Each:
+    """What is stated a channel; one number is meant for all of them."""
+    if stated and len(stated) not in (1, channels):
+        raise ValueError(f"{len(stated)} numbers are given for {channels} channels: give one a channel, or one for all")
+    return stated * channels if stated and len(stated) == 1 else stated
+
+
+def _fitted(dataset: Dataset, channels: int, size: int) -> Whitening:
+    import kornia  # takes seconds to import
+
+    real = resized(dataset.train.images, channels, size).float() / 255
+    fitted = kornia.enhance.ZCAWhitening(eps=0.1).fit(real)
+    return Whitening(fitted.mean_vector.flatten(), fitted.transform_matrix)
+
+
+@dataclass(frozen=True)
+class _Told:
+    """What there is to say of one experiment's set."""
+
+    made: DistilledSet
+    labels: Labels
+    model: str
+    values: str
+    content: _Content
+    stated: Stated
+
+
+def _said(of: _Told) -> str:
+    made, view, protocol = of.made, of.made.view, of.made.protocol
     shown = "whitened (ZCA, fitted on the training images)" if view.whitening else f"mean {view.mean}, std {view.std}"
     rate = "as stored" if made.lr is not None else "assumed; change it by --set lr=..."
     return (
-        f"{content.path.name}: {_of_experiments(len(content.experiments), stated.experiment)}"
-        f"assumed images of {view.channels}x{view.size}x{view.size}, {shown}; "
-        f"labels {labels.words}; {_order(view.classes)}; "
-        f"learning rate {made.protocol.lr:g} ({rate}); {made.protocol.epochs} epochs, batch {made.protocol.batch}, "
-        f"augmentation {made.protocol.augment or 'none'}"
+        f"{of.content.path.name}: {_of_experiments(len(of.content.experiments), of.stated.experiment)}"
+        f"assumed images of {view.channels}x{view.size}x{view.size}, {shown}; {of.values}; "
+        f"labels {of.labels.words}; {_order(view.classes)}; "
+        f"learning rate {protocol.lr:g} ({rate}); {protocol.epochs} epochs, batch {protocol.batch}, "
+        f"augmentation {protocol.augment or 'none'}; network {of.model}"
     )
 
 
@@ -161,8 +196,19 @@ def _order(classes: tuple[str, ...]) -> str:
     return f"{first}{', ...' if len(classes) > 3 else ''} ({len(classes)} classes)"
 
 
-def _record(made: DistilledSet, labels: Labels, content: _Content, number: int) -> dict[str, Any]:
+def _record(of: _Told) -> dict[str, Any]:
+    made, view = of.made, of.made.view
     return {
-        "labels": {"kind": labels.kind, "words": labels.words, "order": list(made.view.classes)},
-        "experiment": {"number": number, "of": len(content.experiments)},
+        "labels": {"kind": of.labels.kind, "words": of.labels.words, "order": list(view.classes)},
+        "experiment": {"asked": of.stated.experiment, "of": len(of.content.experiments)},
+        "range": of.values,
+        "whitening": "zca" if view.whitening else "none",
+        "mean": list(view.mean),
+        "std": list(view.std),
+        "channels": view.channels,
+        "size": view.size,
+        "network": of.model,
+        "protocol": to_dict(made.protocol),
+        "rate": {"value": made.protocol.lr, "learned": made.lr is not None},
+        "stated": [name for name, value in asdict(of.stated).items() if value not in (None, False, "all")],
     }

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -101,7 +102,7 @@ def _foreign(request: Request, read: Read, watch: Watch) -> Asked:
     if not name:
         raise FatalError(f"{request.path} does not say of which data it is: give --dataset NAME or --data PATH")
     data = read(name, request.data, 0, 0)
-    found = foreign.load(request.path, data, name, request.stated)
+    found = foreign.load(request.path, data, name, _stated(request))
     for words in dict.fromkeys(each.said for each in found):
         watch.say(words)
     models = request.models or (found[0].model,)
@@ -112,11 +113,40 @@ def _foreign(request: Request, read: Read, watch: Watch) -> Asked:
     return Asked(subjects, name, about)
 
 
+_SHOWN = ("mean", "std", "range")
+"""What can be set of a file that does not say how its images were shown, beside its protocol."""
+
+
+def _pairs(request: Request) -> dict[str, str]:
+    return dict(change.partition("=")[::2] for change in request.changes)
+
+
+def _stated(request: Request) -> Stated:
+    """What is said of a file, by options and by --set."""
+    pairs = _pairs(request)
+    mean, std = (_numbers(key, pairs[key]) if key in pairs else None for key in ("mean", "std"))
+    return replace(request.stated, mean=mean, std=std, range=pairs.get("range"))
+
+
+def _numbers(key: str, text: str) -> tuple[float, ...]:
+    """A number a channel, or one for all."""
+    try:
+        found = tuple(float(part) for part in text.split(","))
+    except ValueError:
+        found = ()
+    if not found or not all(math.isfinite(value) and (value > 0 or key == "mean") for value in found):
+        kind = "numbers" if key == "mean" else "positive numbers"
+        raise FatalError(f"--set {key}={text}: give {kind}, one a channel or one for all, as --set {key}=0.5,0.5,0.5")
+    return found
+
+
 def _protocol(request: Request, found: DistilledSet) -> Protocol:
     known = {"upstream": found.protocol, "uniform": UNIFORM}
     if request.protocol not in known:
         raise unknown("protocol", request.protocol, list(known))
-    pairs = dict(change.partition("=")[::2] for change in request.changes)
+    pairs = _pairs(request)
+    if request.path.suffix == ".pt":
+        pairs = {key: value for key, value in pairs.items() if key not in _SHOWN}
     return override(known[request.protocol], pairs | ({"networks": request.networks} if request.networks else {}))
 
 

@@ -99,7 +99,7 @@ def test_all_experiments_of_a_file_are_evaluated_each_as_it_would_be_alone(evalu
     assert "mean accuracy by experiment: 0: " in outcome.err
     chosen = evaluated(tmp_path / "res_DC_X.pt", "--experiment", 2).json
     assert chosen["accuracy"] == alone[2]["accuracy"]
-    assert chosen["assumptions"]["experiment"] == {"number": 2, "of": 3}
+    assert chosen["assumptions"]["experiment"] == {"asked": "2", "of": 3}
     for wrong in ("3", "-1", "last"):
         error = evaluated(tmp_path / "res_DC_X.pt", "--experiment", wrong).json["error"]
         assert f"holds experiments 0..2, not '{wrong}'" in error
