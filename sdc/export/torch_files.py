@@ -30,7 +30,7 @@ def write(source: Source, out: Path) -> Export:
         if saves
         else assumptions.apart(found.images, found.labels, found.lr)
     )
-    lost = _lost(source, assumed)
+    lost = _lost(source)
     read = shlex.join(["sdc", "evaluate", str(out / file), *_options(source, assumed)])
     images, labels = found.images.clone(), found.labels.clone()
     with making(out) as work:
@@ -77,7 +77,7 @@ def _options(source: Source, assumed: Assumed) -> list[str]:
         *(("--seed", str(cell["seed"])) if cell.get("seed") else ()),
         *(("--labels", "logits") if _taken_for_others(found.labels) else ()),
         *(("--zca",) if found.view.whitening else ()),
-        *(word for change in changes for word in ("--set", change)),
+        *(word for change in [*changes, *_shown(source, assumed)] for word in ("--set", change)),
     ]
 
 
@@ -86,16 +86,30 @@ def _taken_for_others(labels: Tensor) -> bool:
     return labels.is_floating_point() and foreign_labels.kind_of(labels) != "logits"
 
 
-def _lost(source: Source, assumed: Assumed) -> list[str]:
+def _shown(source: Source, assumed: Assumed) -> list[str]:
+    """What readers would not assume of how the images were shown, as settings that tell it."""
     view = source.found.view
-    taken = Assumed(None, None, assumed.protocol) if view.whitening else assumed
-    shown = {"mean": taken.mean or (0.0,) * view.channels, "std": taken.std or (1.0,) * view.channels}
+    if view.whitening:
+        return []
+    taken = {"mean": assumed.mean or (0.0,) * view.channels, "std": assumed.std or (1.0,) * view.channels}
+    told = [
+        f"{name}={','.join(map(repr, getattr(view, name)))}"
+        for name, values in taken.items()
+        if getattr(view, name) != values
+    ]
+    return told + (["range=normalised"] if bool((source.found.images >= 0).all()) else [])
+
+
+def _lost(source: Source) -> list[str]:
+    view = source.found.view
+    if not view.whitening:
+        return []
+    shown = {"mean": (0.0,) * view.channels, "std": (1.0,) * view.channels}
     notes = [
         f"The images were shown with {name} {list(getattr(view, name))}; sdc evaluate takes it to be {list(values)}, "
         f"so evaluate {source.file.name} itself."
         for name, values in shown.items()
         if getattr(view, name) != values
     ]
-    if view.whitening:
-        notes.append("The whitening transform is not kept: --zca fits one anew, on all training images of the dataset.")
+    notes.append("The whitening transform is not kept: --zca fits one anew, on all training images of the dataset.")
     return notes
