@@ -9,7 +9,7 @@ from sdc.adapters.base import Adapter, Job, Option, Value
 
 
 def evaluation(job: Job) -> Mapping[str, Value]:
-    """Plain training for 300 epochs, except on MNIST: augmented, for 1000."""
+    """Plain training for 300 epochs, except on MNIST: augmented, for 1000 (the same in evaluation/assumptions.py)."""
     shared = {"lr": job.options["lr_net"], "batch": job.options["batch_train"]}
     if job.slot.name == "MNIST":
         return shared | {"epochs": 1000, "augment": "dc:crop_scale_rotate"}

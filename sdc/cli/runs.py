@@ -185,10 +185,24 @@ def evaluate(
     protocol: Annotated[str, typer.Option(help="upstream (as the method's code does) or uniform.")] = "upstream",
     dataset: Dataset = None,
     data: Data = None,
-    zca: Annotated[bool, typer.Option("--zca", help="A .pt file's images are whitened.")] = False,
+    zca: Annotated[
+        bool | None,
+        typer.Option("--zca/--no-zca", help="Whether a .pt file's images are whitened.", show_default=False),
+    ] = None,
+    labels: Annotated[
+        str | None, typer.Option(help="A .pt file's labels: hard, probabilities or logits; else by their numbers.")
+    ] = None,
+    experiment: Annotated[
+        str, typer.Option(metavar="K|all", help="Which experiment of a res_*.pt file, counted from 0.")
+    ] = "all",
     seed: Annotated[int, typer.Option(help="The same seed gives the same networks.")] = 0,
     changes: Annotated[
-        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change a protocol's setting, as epochs=300.")
+        list[str] | None,
+        typer.Option(
+            "--set",
+            metavar="KEY=VALUE",
+            help="Change a protocol's setting, as epochs=300; of a .pt file mean, std, range, too.",
+        ),
     ] = None,
     device: Device = None,
     as_json: Json = False,
@@ -198,11 +212,12 @@ def evaluate(
     On a GPU, sets of one shape and protocol share their time.
     """
     choose(device)
-    from sdc.evaluation import set_files
+    from sdc.evaluation import foreign, set_files
 
     models = tuple(filter(None, model.split(",")))
+    stated = foreign.Stated(labels, experiment, zca)
     asked = [
-        set_files.Request(path, dataset, data, models, networks, protocol, seed, tuple(changes or ()), zca)
+        set_files.Request(path, dataset, data, models, networks, protocol, seed, tuple(changes or ()), stated)
         for path in paths_given
     ]
     with show.bars() as watch:

@@ -2,5 +2,6 @@
 
 Imports: ground, data, launcher (memory, light).
 Read: distilled, protocol, trial, training; then networks, view, augment with pixels, dsa_augment, dc_augment, spline;
-sgd, ahead, cpu, stacked, pace, repeatable; scoring, set_files, foreign; stats.
+sgd, ahead, cpu, stacked, pace, repeatable; scoring, set_files, experiments; foreign with tensor_files,
+assumptions, foreign_labels, foreign_images; stats.
 """

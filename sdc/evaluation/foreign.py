@@ -6,177 +6,209 @@ numbers is read: a file that holds another is refused.
 
 from __future__ import annotations
 
-import pickle
-import zipfile
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
 from torch import Tensor
 
 from sdc.data.sets import Dataset
+from sdc.evaluation.assumptions import Assumed, Each, apart, together
 from sdc.evaluation.distilled import DistilledSet, checked
-from sdc.evaluation.protocol import UNIFORM, Protocol
+from sdc.evaluation.foreign_images import as_seen, is_copy, upright, whitened
+from sdc.evaluation.foreign_labels import Labels, understood
+from sdc.evaluation.protocol import to_dict
+from sdc.evaluation.tensor_files import LAYOUTS, solid, stored
 from sdc.evaluation.view import View, Whitening, resized
 from sdc.ground.errors import FatalError
 
-_Each = tuple[float, ...] | None
-"""A number a channel; None: nothing was subtracted, or divided by."""
-_CIFAR = ((0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010))
-_IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
-_BY_DATASET = {
-    "mnist": ((0.1307,), (0.3081,)),
-    "fashionmnist": ((0.2861,), (0.3530,)),
-    "svhn": ((0.4377, 0.4438, 0.4728), (0.1980, 0.2010, 0.1970)),
-    "cifar10": _CIFAR,
-    "cifar100": ((0.5071, 0.4866, 0.4409), (0.2673, 0.2564, 0.2762)),
-    "tinyimagenet": _IMAGENET,
-}
-"""Means and deviations that the scripts of DC, DSA and DM normalise each dataset with."""
-_LAYOUTS = (
-    "Known: one file with images and labels under `data` (res_*.pt of DC, DSA, DM); images_*.pt beside labels_*.pt, "
-    "with lr_*.pt if there is one (MTT, FTD, TESLA, DATM; FTD's averages begin with ema_)"
-)
+
+@dataclass(frozen=True)
+class Stated:
+    """What a user says of a file that does not say it; an empty field takes what is assumed."""
+
+    labels: str | None = None
+    """hard, probabilities or logits."""
+    experiment: str = "all"
+    """The number of one, counted from 0 as in the file, or all."""
+    zca: bool | None = None
+    """Whether the images are whitened by the transform that the training images of the dataset give."""
+    mean: Each = None
+    std: Each = None
+    range: str | None = None
+    """What the values are: normalised, as the network saw them; 1 or 255: pixels up to that."""
 
 
 @dataclass(frozen=True)
-class Assumed:
-    """How the images of a file were shown, and how they are trained on."""
+class Found:
+    """A set of a file, the network it is for, the number of its experiment, and what was assumed of it.
 
-    mean: _Each
-    std: _Each
-    protocol: Protocol
-
-
-def together(file: str, dataset: str) -> Assumed:
-    """What is assumed of one file with images and labels.
-
-    DC trains for 300 epochs without augmentation, its successors as everybody does.
+    `said` in words, `assumptions` as JSON takes it.
     """
-    mean, std = _BY_DATASET.get(dataset, (None, None))
-    plain = replace(UNIFORM, epochs=300, augment="")
-    return Assumed(mean, std, plain if file.startswith("res_DC_") else UNIFORM)
+
+    made: DistilledSet
+    model: str
+    experiment: int
+    said: str
+    assumptions: dict[str, Any]
 
 
-def apart(images: Tensor, labels: Tensor, lr: float | None) -> Assumed:
-    """What is assumed of images [N,C,H,W] and labels in two files, and of the rate if there is a third."""
-    batch = 128 if labels.is_floating_point() else UNIFORM.batch
-    shown = _IMAGENET if images.shape[-1] == 64 else _CIFAR
-    mean, std = shown if images.shape[1] == 3 else (None, None)
-    return Assumed(mean, std, replace(UNIFORM, batch=batch, lr=UNIFORM.lr if lr is None else lr))
+@dataclass(frozen=True)
+class _Content:
+    """Images and labels of each experiment of a file; the rate, and whether they lie in files of their own."""
+
+    path: Path
+    experiments: list[tuple[Tensor, Tensor]]
+    lr: float | None
+    apart: bool
 
 
-def load(path: Path, dataset: Dataset, name: str, *, zca: bool = False) -> tuple[DistilledSet, str]:
-    """The set in `path`, and what was assumed of it. `name` is the dataset's, for its constants.
-
-    With `zca` the images are taken to be whitened by the transform that the training images of `dataset` give.
-    """
-    content = _read(path)
-    if isinstance(content, dict) and isinstance(content.get("data"), list) and content["data"]:
-        last = content["data"][-1]  # the last experiment
-        images, labels = (_solid(part, path) for part in (last if _is_pair(last) else (None, None)))
-        lr, how = None, together(path.name, name)
-    elif isinstance(content, Tensor) and "images" in path.name:
-        beside = _beside(path, "labels")
-        images, labels = _solid(content, path), _solid(_read(beside), beside)
-        rate = _beside(path, "lr")
-        lr = float(_solid(_read(rate), rate)) if rate.is_file() else None
-        how = apart(images, labels, lr)
-    else:
-        raise FatalError(f"{path} is no distilled set of a layout known here. {_LAYOUTS}")
-    if images.ndim != 4:
-        raise FatalError(f"{path} holds images of shape {list(images.shape)}, not [N, C, H, W]")
-    view = _view(images, dataset, None if zca else how.mean, None if zca else how.std, zca=zca)
-    images, labels = images.detach().float().cpu(), labels.detach().cpu()
-    labels = labels.float() if labels.is_floating_point() else labels.long()
+def load(path: Path, dataset: Dataset, name: str, stated: Stated) -> list[Found]:
+    """The sets in `path`, one an experiment. `name` is the dataset's, for its constants."""
+    stated = replace(stated, zca=whitened(path, stated.zca))
+    if stated.zca and (stated.mean or stated.std):
+        raise FatalError(f"{path}: whitened images are not normalised as well: leave out --zca, or --set mean and std")
+    content = _content(path)
+    numbers = _chosen(content, stated.experiment)
     try:
-        found = checked(DistilledSet(images, labels, view, how.protocol, lr))
+        return [_found(content, number, dataset, name, stated) for number in numbers]
     except ValueError as error:
         raise FatalError(f"{path} is no distilled set of {dataset.name}: {error}") from error
-    return found, _said(found, path)
 
 
-def _read(path: Path) -> Any:  # noqa: ANN401 - whatever the file holds
-    """A torch file of tensors, numbers and containers; numpy's numbers are taken as such."""
-    if not path.is_file():
-        raise FatalError(f"{path} does not exist. {_LAYOUTS}")
-    _refuse_bombs(path)
-    scalar: Callable[..., Any] = np.float64(0).__reduce__()[0]  # type: ignore[assignment]
-    kinds: list[Callable[..., Any]] = [np.dtype, *{type(np.dtype(kind)) for kind in ("f4", "f8", "i8")}]
-    try:
-        with torch.serialization.safe_globals([*kinds, scalar, (scalar, "numpy.core.multiarray.scalar")]):
-            return torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
-        raise FatalError(
-            f"{path} is not a torch file of tensors and numbers alone, so it is not read: "
-            f"{str(error).splitlines()[0] if str(error) else type(error).__name__}"
-        ) from error
+def _content(path: Path) -> _Content:
+    content = stored(path)
+    if isinstance(content, dict) and isinstance(content.get("data"), list) and content["data"]:
+        return _Content(path, [_pair(each, path) for each in content["data"]], None, apart=False)
+    if isinstance(content, Tensor) and "images" in path.name:
+        beside, rate = _beside(path, "labels"), _beside(path, "lr")
+        images, labels = solid(content, path), solid(stored(beside), beside)
+        lr = float(solid(stored(rate), rate)) if rate.is_file() else None
+        return _Content(path, [(images, labels)], lr, apart=True)
+    raise FatalError(f"{path} is no distilled set of a layout known here. {LAYOUTS}")
 
 
-def _refuse_bombs(path: Path) -> None:
-    """torch.save packs without compression, so what a file claims to hold is never more than the file."""
-    try:
-        with zipfile.ZipFile(path) as archive:
-            parts = archive.infolist()
-    except (zipfile.BadZipFile, OSError) as error:
-        raise FatalError(
-            f"{path} is not a torch file of tensors and numbers alone, so it is not read: it is no zip archive, as "
-            "torch.save has made since torch 1.6"
-        ) from error
-    packed = any(part.compress_type != zipfile.ZIP_STORED for part in parts)
-    if packed or sum(part.file_size for part in parts) > path.stat().st_size:
-        raise FatalError(f"{path} holds more than its size, which torch.save never does, so it is not read")
+def _pair(value: Any, path: Path) -> tuple[Tensor, Tensor]:  # noqa: ANN401 - whatever the file holds
+    images, labels = value if isinstance(value, list | tuple) and len(value) == 2 else (None, None)
+    return solid(images, path), solid(labels, path)
 
 
-def _solid(content: Any, path: Path) -> Tensor:  # noqa: ANN401 - whatever the file holds
-    """A tensor of the file that has an element of its own for each of its numbers."""
-    if not isinstance(content, Tensor):
-        raise FatalError(f"{path} is no distilled set of a layout known here. {_LAYOUTS}")
-    if content.layout != torch.strided or content.numel() * content.element_size() > content.untyped_storage().nbytes():
-        raise FatalError(
-            f"{path} holds a tensor of {list(content.shape)} that repeats a few numbers, so it is not read"
-        )
-    return content
-
-
-def _is_pair(value: Any) -> bool:  # noqa: ANN401
-    return isinstance(value, list | tuple) and len(value) == 2
+def _chosen(content: _Content, asked: str) -> list[int]:
+    """The numbers of the experiments that are asked for."""
+    count = len(content.experiments)
+    if asked == "all":
+        return list(range(count))
+    if not (asked.isascii() and asked.isdigit() and int(asked) < count):
+        known = f"experiments 0..{count - 1}" if count > 1 else "one experiment, 0"
+        raise FatalError(f"{content.path} holds {known}, not {asked!r}: give --experiment K or --experiment all")
+    return [int(asked)]
 
 
 def _beside(path: Path, what: str) -> Path:
     """The file of the same step that holds the labels, or the rate."""
-    return path.with_name(path.name.replace("images", what))
+    return path.with_name(path.name.replace("images_zca_", "images_").replace("images", what))
 
 
-def _view(images: Tensor, dataset: Dataset, mean: _Each, std: _Each, *, zca: bool) -> View:
+def _found(content: _Content, number: int, dataset: Dataset, name: str, stated: Stated) -> Found:
+    """One experiment of a file. Raises ValueError where its tensors are no set of the dataset."""
+    stored_images, told = content.experiments[number]
+    images, changes = upright(stored_images)
+    labels = understood(told, len(images), dataset.name, len(dataset.classes), stated.labels)
+    how = _assumed(content, images, labels, name)
+    view = _view(images, dataset, how, stated)
+    shown, values = as_seen(images, view, stated.range)
+    made = checked(DistilledSet(shown, labels.held, view, how.protocol, content.lr))
+    told_of = _Told(made, labels, how.model, "; ".join([*changes, f"values {values}"]), content, stated)
+    return Found(made, how.model, number, _said(told_of), _record(told_of))
+
+
+def _assumed(content: _Content, images: Tensor, labels: Labels, name: str) -> Assumed:
+    if not content.apart:
+        return together(content.path.name, name, images.shape[-1])
+    how = apart(images, labels.held, content.lr)
+    return replace(how, mean=None, std=None) if is_copy(content.path) else how
+
+
+def _view(images: Tensor, dataset: Dataset, how: Assumed, stated: Stated) -> View:
     channels, size = images.shape[1], images.shape[-1]
-    whitening = None
-    if zca:
-        import kornia  # takes seconds to import
-
-        real = resized(dataset.train.images, channels, size).float() / 255
-        fitted = kornia.enhance.ZCAWhitening(eps=0.1).fit(real)
-        whitening = Whitening(fitted.mean_vector.flatten(), fitted.transform_matrix)
+    mean, std = (None, None) if stated.zca else (how.mean, how.std)
     return View(
         dataset=dataset.name,
         classes=dataset.classes,
         channels=channels,
         size=size,
-        mean=mean or (0.0,) * channels,
-        std=std or (1.0,) * channels,
-        whitening=whitening,
+        mean=_each(stated.mean, channels) or mean or (0.0,) * channels,
+        std=_each(stated.std, channels) or std or (1.0,) * channels,
+        whitening=_fitted(dataset, channels, size) if stated.zca else None,
     )
 
 
-def _said(found: DistilledSet, path: Path) -> str:
-    view = found.view
+def _each(stated: Each, channels: int) -> Each:
+    """What is stated a channel; one number is meant for all of them."""
+    if stated and len(stated) not in (1, channels):
+        raise ValueError(f"{len(stated)} numbers are given for {channels} channels: give one a channel, or one for all")
+    return stated * channels if stated and len(stated) == 1 else stated
+
+
+def _fitted(dataset: Dataset, channels: int, size: int) -> Whitening:
+    import kornia  # takes seconds to import
+
+    real = resized(dataset.train.images, channels, size).float() / 255
+    fitted = kornia.enhance.ZCAWhitening(eps=0.1).fit(real)
+    return Whitening(fitted.mean_vector.flatten(), fitted.transform_matrix)
+
+
+@dataclass(frozen=True)
+class _Told:
+    """What there is to say of one experiment's set."""
+
+    made: DistilledSet
+    labels: Labels
+    model: str
+    values: str
+    content: _Content
+    stated: Stated
+
+
+def _said(of: _Told) -> str:
+    made, view, protocol = of.made, of.made.view, of.made.protocol
     shown = "whitened (ZCA, fitted on the training images)" if view.whitening else f"mean {view.mean}, std {view.std}"
-    rate = "as stored" if found.lr is not None else "assumed; change it by --set lr=..."
+    rate = "as stored" if made.lr is not None else "assumed; change it by --set lr=..."
     return (
-        f"{path.name}: assumed images of {view.channels}x{view.size}x{view.size}, {shown}; "
-        f"learning rate {found.protocol.lr:g} ({rate}); {found.protocol.epochs} epochs, batch {found.protocol.batch}, "
-        f"augmentation {found.protocol.augment or 'none'}"
+        f"{of.content.path.name}: {_of_experiments(len(of.content.experiments), of.stated.experiment)}"
+        f"assumed images of {view.channels}x{view.size}x{view.size}, {shown}; {of.values}; "
+        f"labels {of.labels.words}; {_order(view.classes)}; "
+        f"learning rate {protocol.lr:g} ({rate}); {protocol.epochs} epochs, batch {protocol.batch}, "
+        f"augmentation {protocol.augment or 'none'}; network {of.model}"
     )
+
+
+def _of_experiments(count: int, asked: str) -> str:
+    if count == 1:
+        return ""
+    if asked == "all":
+        return f"{count} experiments, all of them evaluated (one alone: --experiment K, 0..{count - 1}); "
+    return f"experiment {asked} of 0..{count - 1}; "
+
+
+def _order(classes: tuple[str, ...]) -> str:
+    first = ", ".join(f"{'label ' if number == 0 else ''}{number} = {name}" for number, name in enumerate(classes[:3]))
+    return f"{first}{', ...' if len(classes) > 3 else ''} ({len(classes)} classes)"
+
+
+def _record(of: _Told) -> dict[str, Any]:
+    made, view = of.made, of.made.view
+    return {
+        "labels": {"kind": of.labels.kind, "words": of.labels.words, "order": list(view.classes)},
+        "experiment": {"asked": of.stated.experiment, "of": len(of.content.experiments)},
+        "range": of.values,
+        "whitening": "zca" if view.whitening else "none",
+        "mean": list(view.mean),
+        "std": list(view.std),
+        "channels": view.channels,
+        "size": view.size,
+        "network": of.model,
+        "protocol": to_dict(made.protocol),
+        "rate": {"value": made.protocol.lr, "learned": made.lr is not None},
+        "stated": [name for name, value in asdict(of.stated).items() if value not in (None, False, "all")],
+    }

@@ -86,7 +86,11 @@ def normalised(images: Tensor, view: View) -> Tensor:
 
     Where the view is whitened, that comes last, as kornia does it.
     """
-    shown = resized(images, view.channels, view.size).float().div_(255)
+    return seen(resized(images, view.channels, view.size).float().div_(255), view)
+
+
+def seen(shown: Tensor, view: View) -> Tensor:
+    """The same of float32 images in [0, 1] that have the view's channels and size; `shown` itself is changed."""
     mean, std = (torch.tensor(values, device=shown.device).view(1, -1, 1, 1) for values in (view.mean, view.std))
     shown = shown.sub_(mean).div_(std)
     return view.whitening.applied(shown) if view.whitening else shown

@@ -12,10 +12,11 @@ import shlex
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from sdc.adapters.registry import ADAPTERS
-from sdc.evaluation import foreign, protocol
-from sdc.evaluation.foreign import Assumed
+from sdc.evaluation import assumptions, foreign_labels, protocol
+from sdc.evaluation.assumptions import Assumed
 from sdc.export.source import Export, Source, facts
 from sdc.ground.files import making
 
@@ -25,9 +26,11 @@ def write(source: Source, out: Path) -> Export:
     found, saves = source.found, _saves(source)
     file = _name(source, saves) if saves else "images_last.pt"
     assumed = (
-        foreign.together(file, found.view.dataset) if saves else foreign.apart(found.images, found.labels, found.lr)
+        assumptions.together(file, found.view.dataset, found.view.size)
+        if saves
+        else assumptions.apart(found.images, found.labels, found.lr)
     )
-    lost = _lost(source, assumed)
+    lost = _lost(source)
     read = shlex.join(["sdc", "evaluate", str(out / file), *_options(source, assumed)])
     images, labels = found.images.clone(), found.labels.clone()
     with making(out) as work:
@@ -72,21 +75,41 @@ def _options(source: Source, assumed: Assumed) -> list[str]:
         *(("--data", cell["data"]) if cell.get("data") else ()),
         *(("--model", cell["model"]) if "model" in cell else ()),
         *(("--seed", str(cell["seed"])) if cell.get("seed") else ()),
+        *(("--labels", "logits") if _taken_for_others(found.labels) else ()),
         *(("--zca",) if found.view.whitening else ()),
-        *(word for change in changes for word in ("--set", change)),
+        *(word for change in [*changes, *_shown(source, assumed)] for word in ("--set", change)),
     ]
 
 
-def _lost(source: Source, assumed: Assumed) -> list[str]:
+def _taken_for_others(labels: Tensor) -> bool:
+    """Whether readers would take logits for something else."""
+    return labels.is_floating_point() and foreign_labels.kind_of(labels) != "logits"
+
+
+def _shown(source: Source, assumed: Assumed) -> list[str]:
+    """What readers would not assume of how the images were shown, as settings that tell it."""
     view = source.found.view
-    taken = Assumed(None, None, assumed.protocol) if view.whitening else assumed
-    shown = {"mean": taken.mean or (0.0,) * view.channels, "std": taken.std or (1.0,) * view.channels}
+    if view.whitening:
+        return []
+    taken = {"mean": assumed.mean or (0.0,) * view.channels, "std": assumed.std or (1.0,) * view.channels}
+    told = [
+        f"{name}={','.join(map(repr, getattr(view, name)))}"
+        for name, values in taken.items()
+        if getattr(view, name) != values
+    ]
+    return told + (["range=normalised"] if bool((source.found.images >= 0).all()) else [])
+
+
+def _lost(source: Source) -> list[str]:
+    view = source.found.view
+    if not view.whitening:
+        return []
+    shown = {"mean": (0.0,) * view.channels, "std": (1.0,) * view.channels}
     notes = [
         f"The images were shown with {name} {list(getattr(view, name))}; sdc evaluate takes it to be {list(values)}, "
         f"so evaluate {source.file.name} itself."
         for name, values in shown.items()
         if getattr(view, name) != values
     ]
-    if view.whitening:
-        notes.append("The whitening transform is not kept: --zca fits one anew, on all training images of the dataset.")
+    notes.append("The whitening transform is not kept: --zca fits one anew, on all training images of the dataset.")
     return notes

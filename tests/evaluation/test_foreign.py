@@ -64,15 +64,45 @@ def test_soft_labels_are_logits_learned_in_batches_of_128(evaluated: Any, tmp_pa
     assert outcome.json["mean"] > 0.2
 
 
-def test_the_last_experiment_of_one_file_with_its_scores(evaluated: Any, tmp_path: Path) -> None:
+def test_one_experiment_of_a_file_with_its_scores(evaluated: Any, tmp_path: Path) -> None:
     images, labels = shown(mean=(0.0,) * 3, std=(1.0,) * 3)
     scores = {"ConvNet": [np.float64(0.5), 0.25]}
     torch.save({"data": [[images * 0, labels], [images, labels]], "accs_all_exps": scores}, tmp_path / "res_DC_X.pt")
-    outcome = evaluated(tmp_path / "res_DC_X.pt")
+    outcome = evaluated(tmp_path / "res_DC_X.pt", "--experiment", 1)
 
     assert outcome.code == 0, outcome
     assert "mean (0.0, 0.0, 0.0), std (1.0, 1.0, 1.0)" in outcome.json["assumed"]
     assert outcome.json["mean"] > 0.2
+
+
+def test_all_experiments_of_a_file_are_evaluated_each_as_it_would_be_alone(evaluated: Any, tmp_path: Path) -> None:
+    images, labels = shown(mean=(0.0,) * 3, std=(1.0,) * 3)
+    sets = [[images * 0, labels], [images, labels], [images, labels.flip(0)]]
+    torch.save({"data": sets}, tmp_path / "res_DC_X.pt")
+    alone = []
+    for number, each in enumerate(sets):
+        torch.save({"data": [each]}, tmp_path / f"res_DC_{number}.pt")
+        alone.append(evaluated(tmp_path / f"res_DC_{number}.pt").json)
+    outcome = evaluated(tmp_path / "res_DC_X.pt")
+
+    assert outcome.code == 0, outcome
+    expected = [score | {"experiment": k} for k, result in enumerate(alone) for score in result["accuracy"]]
+    assert outcome.json["accuracy"] == expected
+    reached = [score["accuracy"] for score in expected]
+    assert outcome.json["n"] == 6
+    assert outcome.json["mean"] == pytest.approx(np.mean(reached))
+    assert outcome.json["std"] == pytest.approx(np.std(reached))
+    assert outcome.json["by_model"] == {"ConvNetD1": {name: outcome.json[name] for name in ("mean", "std", "n")}}
+    own = [(each["experiment"], each["mean"], each["n"]) for each in outcome.json["experiments"]]
+    assert own == [(number, result["mean"], 2) for number, result in enumerate(alone)]
+    assert "3 experiments, all of them evaluated" in outcome.json["assumed"]
+    assert "mean accuracy by experiment: 0: " in outcome.err
+    chosen = evaluated(tmp_path / "res_DC_X.pt", "--experiment", 2).json
+    assert chosen["accuracy"] == alone[2]["accuracy"]
+    assert chosen["assumptions"]["experiment"] == {"asked": "2", "of": 3}
+    for wrong in ("3", "-1", "last"):
+        error = evaluated(tmp_path / "res_DC_X.pt", "--experiment", wrong).json["error"]
+        assert f"holds experiments 0..2, not '{wrong}'" in error
 
 
 def test_whitened_images_are_tested_against_whitened_ones(evaluated: Any, tmp_path: Path) -> None:
@@ -113,7 +143,7 @@ def test_what_is_missing_or_does_not_fit_is_named(evaluated: Any, sdc: Sdc, tmp_
     torch.save(images, tmp_path / "images_1.pt")
     assert "labels_1.pt does not exist" in evaluated(tmp_path / "images_1.pt").json["error"]
     torch.save(labels + 1, tmp_path / "labels_1.pt")
-    assert "labels are torch.int64 [10]" in evaluated(tmp_path / "images_1.pt").json["error"]
+    assert "image 9 has label 10, but digits has 0..9" in evaluated(tmp_path / "images_1.pt").json["error"]
     torch.save([1, 2], tmp_path / "list.pt")
     assert "no distilled set of a layout known here" in evaluated(tmp_path / "list.pt").json["error"]
     unnamed = sdc("evaluate", tmp_path / "images_1.pt", "--json")

@@ -221,15 +221,18 @@ def test_the_upstreams_own_layout_reads_back_to_the_same_accuracies(
     assert len({score["accuracy"] for score in original["accuracy"]}) == 2  # so another seed would be seen
 
 
-def test_what_the_layout_cannot_say_is_told(sdc: Sdc, tmp_path: Path) -> None:
-    images, view = digits(*CIFAR)
-    run = run_folder(tmp_path / "run", "dm", DistilledSet(images, HARD, view, BRIEF))
-    lost = sdc("export", run, "--to", "pt", "--json").json["lost"]
-    assert [note.split("; ")[0] for note in lost] == [
-        "The images were shown with mean [0.4914, 0.4822, 0.4465]",
-        "The images were shown with std [0.2023, 0.1994, 0.201]",
-    ]
-    assert "so evaluate distilled.safetensors itself" in lost[0]
+@pytest.mark.parametrize("shows", [CIFAR, PLAIN, ((0.1, 0.2, 0.3), (0.4, 0.5, 0.6))], ids=["dm", "[0, 1]", "odd"])
+@pytest.mark.parametrize("method", ["dm", "mtt"])
+def test_what_the_layout_cannot_say_is_in_the_command_that_reads_it(
+    method: str, shows: Any, sdc: Sdc, tmp_path: Path
+) -> None:
+    images, view = digits(*shows)
+    run = run_folder(tmp_path / "run", method, DistilledSet(images, HARD, view, BRIEF))
+    outcome = sdc("export", run, "--to", "pt", "--json").json
+    assert outcome["lost"] == []
+    read_back = sdc(*shlex.split(outcome["read"])[1:], "--json").json
+    assert read_back["accuracy"] == sdc("evaluate", run, "--seed", 3, "--json").json["accuracy"]
+    assert (read_back["assumptions"]["mean"], read_back["assumptions"]["std"]) == tuple(map(list, shows))
 
 
 def test_of_whitened_images_the_transform_stays_behind(export: Any, tmp_path: Path) -> None:
