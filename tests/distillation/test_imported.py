@@ -36,12 +36,14 @@ def shown(images: Tensor) -> Tensor:
     return (images.repeat(1, 3, 1, 1) / 255 - mean.view(3, 1, 1)) / std.view(3, 1, 1)
 
 
-def accuracy(state: list[Tensor]) -> float:
+def accuracy(state: list[Tensor], images: Tensor | None = None) -> float:
+    """Of a state on the test images of digits, as they are in `images`."""
     split, network = store.load("digits").test, fresh(0)
+    images = shown(split.images) if images is None else images
     with torch.no_grad():
         for part, value in zip(network.parameters(), state, strict=True):
             part.copy_(value)
-        return float((network(shown(split.images)).argmax(1) == split.labels).float().mean())
+        return float((network(images).argmax(1) == split.labels).float().mean())
 
 
 def fresh(seed: int, model: str = "ConvNetD1") -> torch.nn.Module:
@@ -52,11 +54,12 @@ def state_of(network: torch.nn.Module) -> list[Tensor]:
     return [part.detach().clone() for part in network.parameters()]
 
 
-def trained(seed: int) -> list[list[Tensor]]:
-    """An expert on the first 400 digits, by plain torch."""
+def trained(seed: int, every: Tensor | None = None) -> list[list[Tensor]]:
+    """An expert on 400 digits as they are in `every`, by plain torch."""
     network, split = fresh(seed), store.load("digits").train
+    every = shown(split.images) if every is None else every
     pick = torch.randperm(len(split.labels), generator=torch.Generator().manual_seed(0))[:400]
-    images, labels = shown(split.images[pick]), split.labels[pick]
+    images, labels = every[pick], split.labels[pick]
     optimizer, states = torch.optim.SGD(network.parameters(), lr=0.05), [state_of(network)]
     for _ in range(EPOCHS):
         for some, true in zip(images.split(40), labels.split(40), strict=True):
@@ -285,3 +288,22 @@ def test_a_method_without_experts_and_experts_half_trained_here_are_refused(
     assert outcome.code == 1
     assert f"sdc experts delete {planned.cell.experts}" in " ".join(outcome.err.split())
     assert (half / experts.RECORD).is_file()
+
+
+@pytest.mark.slow  # the transform of 3072 numbers takes half a minute, once here and once in the command
+def test_whitened_experts_are_tested_on_whitened_images(taken_in: Import, tmp_path: Path) -> None:
+    data = store.load("digits")
+    real, seen = ((part.images.repeat(1, 3, 1, 1).double() / 255).flatten(1) for part in (data.train, data.test))
+    mean = real.mean(0)
+    sizes, axes = torch.linalg.eigh((real - mean).T @ (real - mean) / (len(real) - 1))
+    matrix = axes @ torch.diag((sizes.clamp(min=0) + 0.1).rsqrt()) @ axes.T
+    white, tested = (((each - mean) @ matrix).float().view(-1, 3, 32, 32) for each in (real, seen))
+    both = [trained(0, white), trained(1, white)]
+
+    told = taken_in(saved(tmp_path / "theirs", [both]), "--json", "--set", "zca=1")
+
+    assert told.code == 0, told
+    assert told.json["zca"] == 1
+    assert told.json["accuracy"] == pytest.approx(accuracy(both[0][-1], tested), abs=0.01)
+    assert abs(accuracy(both[0][-1]) - told.json["accuracy"]) > 0.02
+    assert (Path(told.json["folder"]) / "CIFAR10" / "ConvNetD1" / "replay_buffer_0.pt").is_file()
