@@ -93,7 +93,7 @@ def list_experts(
     rows = [
         [
             t.key,
-            t.facts["kind"],
+            f"{t.facts['kind']}, imported" if "imported_from" in t.facts else t.facts["kind"],
             t.facts["dataset"],
             t.facts["model"],
             _number_of(t),
@@ -134,6 +134,36 @@ def train_experts(
         print_json(_facts(trained))
     else:
         show.OUT.print(str(trained.folder), soft_wrap=True)
+
+
+@experts_app.command("import")
+def import_experts(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A folder of replay_buffer_*.pt, made elsewhere.")],
+    method: Annotated[str, typer.Argument(help="mtt, ftd, tesla, datm")],
+    *,
+    dataset: Dataset = None,
+    data: Data = None,
+    ipc: Annotated[int, typer.Option(help="Images per class of the runs to come: recipes differ by it.")] = 1,
+    recipe: Recipe = "quick",
+    model: Model = None,
+    changes: Changes = None,
+    link: Annotated[bool, typer.Option("--link", help="Link the files, on the same disk, instead of copying.")] = False,
+    unchecked: Annotated[bool, typer.Option("--unchecked", help="Take them though the one tested fails.")] = False,
+    device: Device = None,
+    as_json: Json = False,
+) -> None:
+    """Take in experts that were trained elsewhere with these options, so that runs with the same find them."""
+    choose(device)
+    from sdc.distillation import imported
+    from sdc.plan.request import Request
+
+    request = Request(method, 0.0, dataset, data, ipc, recipe=recipe, model=model, changes=tuple(changes or ()))
+    with show.bars() as watch:
+        taken = imported.take(imported.Import(folder, request, link, unchecked), watch)
+    if as_json:
+        print_json(_facts(taken.trained) | {"new": taken.new})
+    else:
+        show.OUT.print(str(taken.trained.folder), soft_wrap=True)
 
 
 @experts_app.command("delete")

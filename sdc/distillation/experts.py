@@ -33,7 +33,8 @@ from sdc.ground.watch import Watch
 from sdc.patching import clones
 from sdc.plan.request import Plan
 
-_RECORD = "experts.json"
+RECORD = "experts.json"
+"""Experts' own facts; without it in their folder they are absent."""
 _FREE = 1.15
 
 
@@ -78,16 +79,16 @@ def ready(
         return None
     where = folder(plan, root)
     where.parent.mkdir(parents=True, exist_ok=True)
-    with _alone(where, watch), no_space_is_fatal(where):
+    with alone(where, watch), no_space_is_fatal(where):
         if not are_ready(where):
             _train(plan, where, watch, on_resumed)
-        os.utime(where / _RECORD)
-        return _read(where)
+        os.utime(where / RECORD)
+        return read(where)
 
 
 def are_ready(where: Path) -> bool:
     """Whether the experts in this folder are complete."""
-    return (where / _RECORD).is_file()
+    return (where / RECORD).is_file()
 
 
 def estimate(plan: Plan) -> Estimate:
@@ -103,7 +104,7 @@ def estimate(plan: Plan) -> Estimate:
 
 def listed() -> list[Trained]:
     """All experts, the last used first; those whose training was cut short, too."""
-    found = [_read(path.parent) for path in paths.experts().glob(f"*/{_RECORD}")]
+    found = [read(path.parent) for path in paths.experts().glob(f"*/{RECORD}")]
     return sorted(found, key=lambda trained: -trained.used)
 
 
@@ -127,10 +128,31 @@ def delete(key: str) -> Trained:
     if key not in known:
         raise unknown("key of experts", key, sorted(known))
     gone = known[key]
-    with _alone(paths.experts() / _name(gone.folder), None):
-        (gone.folder / _RECORD).unlink()  # first of all: without it they are absent
+    with alone(paths.experts() / _name(gone.folder), None):
+        (gone.folder / RECORD).unlink()  # first of all: without it they are absent
         shutil.rmtree(gone.folder)
     return gone
+
+
+def facts_of(plan: Plan) -> dict[str, Any]:
+    """What is kept beside a plan's experts: all that shapes them, and what they took here so far."""
+    experts, owner = plan.adapter.experts, jobs.owner(plan.adapter)
+    if experts is None or owner is None:
+        raise ValueError(f"{plan.adapter.method} needs no experts")
+    return {
+        "key": plan.cell.experts,
+        "kind": experts.kind,
+        "dataset": plan.dataset.name,
+        "data_sha256": plan.dataset.sha256,
+        "model": plan.settings.model,
+        "upstream": owner.upstream.url,
+        "commit": owner.upstream.commit,
+        "script": experts.script,
+        "zca": plan.job.options["zca"],
+        "settings": dict(plan.job.experts),
+        "seconds": 0.0,
+        "peak_memory_mib": 0,
+    }
 
 
 def _train(plan: Plan, where: Path, watch: Watch, on_resumed: Callable[[int], None]) -> None:
@@ -138,7 +160,7 @@ def _train(plan: Plan, where: Path, watch: Watch, on_resumed: Callable[[int], No
     if experts is None or owner is None:
         raise ValueError(f"{plan.adapter.method} needs no experts")
     clones.present(owner)
-    work, log = _unfinished(where), where.with_name(f"{where.name}.log")
+    work, log = unfinished_folder(where), where.with_name(f"{where.name}.log")
     process.wait_for_orphan(log, watch)
     made, kept, count = work / experts.place(plan.job), work / "kept", int(plan.job.experts["num_experts"])
     grouped = kept / experts.place(plan.job)
@@ -154,21 +176,8 @@ def _train(plan: Plan, where: Path, watch: Watch, on_resumed: Callable[[int], No
             f"about {_minutes(expected.seconds)} and {megabytes(expected.bytes)} in {where}"
         )
     work.mkdir(exist_ok=True)
-    facts: dict[str, Any] = {
-        "key": plan.cell.experts,
-        "kind": experts.kind,
-        "dataset": plan.dataset.name,
-        "data_sha256": plan.dataset.sha256,
-        "model": plan.settings.model,
-        "upstream": owner.upstream.url,
-        "commit": owner.upstream.commit,
-        "script": experts.script,
-        "zca": plan.job.options["zca"],
-        "settings": dict(plan.job.experts),
-        "seconds": process.spent(work / "metrics.jsonl"),
-        "peak_memory_mib": 0,
-    }
-    write_text(work / _RECORD, json.dumps(facts))
+    facts = facts_of(plan) | {"seconds": process.spent(work / "metrics.jsonl")}
+    write_text(work / RECORD, json.dumps(facts))
     watch.stage(f"training {experts.kind} experts", expected.steps)
     if done < count:
         began, earlier = time.monotonic(), float(facts["seconds"])
@@ -177,9 +186,9 @@ def _train(plan: Plan, where: Path, watch: Watch, on_resumed: Callable[[int], No
         if (found := _finished(made)) != count:
             raise FatalError(f"{experts.script} left {found} experts, not {count}. What it said: {log}")
         facts |= {"seconds": round(time.monotonic() - began + earlier, 2), "peak_memory_mib": ended.peak_memory_mib}
-        write_text(work / _RECORD, json.dumps(facts))
+        write_text(work / RECORD, json.dumps(facts))
     _group(made, grouped, count, experts.files(plan.job))
-    write_text(kept / _RECORD, json.dumps(facts, indent=1) + "\n")
+    write_text(kept / RECORD, json.dumps(facts, indent=1) + "\n")
     log.replace(kept / "log.txt")
     kept.replace(where)
     shutil.rmtree(work)
@@ -188,14 +197,14 @@ def _train(plan: Plan, where: Path, watch: Watch, on_resumed: Callable[[int], No
 def _finished(folder: Path) -> int:
     """How many experts are there, a file each, from the first on; a half-written one behind them is taken away."""
     for number in itertools.count():
-        file = _file(folder, number)
-        if not _is_sound(file):
+        file = file_of(folder, number)
+        if not is_sound(file):
             file.unlink(missing_ok=True)
             return number
     raise AssertionError
 
 
-def _is_sound(file: Path) -> bool:
+def is_sound(file: Path) -> bool:
     """Whether what torch.save wrote there is all there: it is a zip file, with a checksum of every part."""
     try:
         with zipfile.ZipFile(file) as archive:
@@ -208,16 +217,16 @@ def _group(made: Path, grouped: Path, count: int, files: int) -> None:
     """Turn `count` files of one expert into as few as the distillation is to find; again: go on."""
     size = count // files
     for number in range(files):
-        singles = [_file(made, n) for n in range(number * size, (number + 1) * size)]
-        if not _file(grouped, number).is_file():
+        singles = [file_of(made, n) for n in range(number * size, (number + 1) * size)]
+        if not file_of(grouped, number).is_file():
             trajectories = [one for single in singles for one in torch.load(single, weights_only=True)]
-            with replacing(_file(grouped, number)) as partial:
+            with replacing(file_of(grouped, number)) as partial:
                 torch.save(trajectories, partial)
         for single in singles:
             single.unlink(missing_ok=True)
 
 
-def _file(folder: Path, number: int) -> Path:
+def file_of(folder: Path, number: int) -> Path:
     """Where the buffer scripts save their file of this number, and the distillation scripts look for it."""
     return folder / f"replay_buffer_{number}.pt"
 
@@ -250,8 +259,9 @@ def _seconds_a_pass(network: torch.nn.Module, job: Job, batch: int) -> float:
     return min(taken[1:])
 
 
-def _read(where: Path) -> Trained:
-    record = where / _RECORD
+def read(where: Path) -> Trained:
+    """The experts in this folder, complete or not."""
+    record = where / RECORD
     facts = json.loads(record.read_text())
     size = sum(file.stat().st_size for file in where.rglob("*") if file.is_file())
     unfinished = _name(where) != where.name
@@ -260,7 +270,7 @@ def _read(where: Path) -> Trained:
 
 
 @contextmanager
-def _alone(where: Path, watch: Watch | None) -> Iterator[None]:
+def alone(where: Path, watch: Watch | None) -> Iterator[None]:
     """One process at a time works on these experts."""
     lock = FileLock(_lock(where))
     try:
@@ -275,7 +285,7 @@ def _alone(where: Path, watch: Watch | None) -> Iterator[None]:
         lock.release()
 
 
-def _unfinished(where: Path) -> Path:
+def unfinished_folder(where: Path) -> Path:
     """Where experts are while they are trained."""
     return where.with_name(f".{where.name}.partial")
 

@@ -125,7 +125,8 @@ def _distil(plan: Plan, folder: Path, watch: Watch) -> None:
         seconds = time.monotonic() - began + done.seconds
         stages: Result = {"distil": {"seconds": round(seconds, 2), **asdict(ended)}}
         if trained:
-            stages["experts"] = {name: trained.facts[name] for name in ("key", "seconds", "peak_memory_mib")}
+            told = ("key", "seconds", "peak_memory_mib", "imported_from")
+            stages["experts"] = {name: trained.facts[name] for name in told if name in trained.facts}
         write_text(record, json.dumps(stages))
         _collect(plan, job, folder)
     snapshot.unlink(missing_ok=True)

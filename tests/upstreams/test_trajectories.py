@@ -272,6 +272,26 @@ def test_experts_whose_training_is_killed_go_on_to_the_same_bits_and_the_run_say
     assert same(tensors(outcome), tensors(whole))
 
 
+def test_experts_that_were_trained_elsewhere_give_the_same_bits(
+    short: Short, archives: Path, sdc: Sdc, fresh_cache: Callable[[str], None]
+) -> None:
+    fresh_cache("theirs")
+    whole = short("mtt", 0)
+    (file,) = paths.experts().rglob("*.pt")
+    for number, one in enumerate(torch.load(file, weights_only=True)):
+        torch.save([one], file.with_name(f"replay_buffer_{number}.pt"))  # as the script itself saves them here
+    fresh_cache("ours")
+
+    given = ("--data", archives / "cifar10.tar.xz", "--json", "--unchecked")  # after so few steps they know little
+    taken = sdc("experts", "import", file.parent, "mtt", *given, *settings("mtt"))
+
+    assert taken.code == 0, taken
+    outcome = short("mtt", 0, runs="with")
+    assert "training 2 sgd experts" not in outcome.err
+    assert outcome.json["stages"]["experts"]["imported_from"] == str(file.parent)
+    assert same(tensors(outcome), tensors(whole))
+
+
 def _children(parent: int) -> list[int]:
     found = subprocess.run(["pgrep", "-P", str(parent)], check=False, capture_output=True, text=True)
     return [int(pid) for pid in found.stdout.split()]
