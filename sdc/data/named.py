@@ -44,8 +44,8 @@ def mnist_like(kind: Torchvision, classes: tuple[str, ...] | None = None) -> Sou
     def read(folder: Path, _: Progress | None) -> Content:
         with _staged(files, folder, f"{kind.__name__}/raw") as root:
             train, test = (kind(root, train=train, download=True) for train in (True, False))
-        splits = (_split(part.data.unsqueeze(1), part.targets) for part in (train, test))
-        return Content(classes or tuple(kind.classes), *splits)
+        splits = [_split(part.data.unsqueeze(1), part.targets) for part in (train, test)]
+        return Content(classes or tuple(kind.classes), splits[0], splits[1])
 
     return Source(files, read)
 
@@ -57,8 +57,8 @@ def cifar_like(kind: Torchvision) -> Source:
     def read(folder: Path, _: Progress | None) -> Content:
         with _staged(files, folder, ".") as root:
             train, test = (kind(root, train=train, download=True) for train in (True, False))
-        splits = (_split(part.data.transpose(0, 3, 1, 2), part.targets) for part in (train, test))
-        return Content(tuple(train.classes), *splits)
+        splits = [_split(part.data.transpose(0, 3, 1, 2), part.targets) for part in (train, test)]
+        return Content(tuple(train.classes), splits[0], splits[1])
 
     return Source(files, read)
 

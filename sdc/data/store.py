@@ -8,13 +8,14 @@ import json
 import logging
 import re
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 from filelock import FileLock
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
-from sdc.data import image_folder
+from sdc.data import canonical, image_folder
 from sdc.data.members import KINDS, check
 from sdc.data.named import SOURCES, obtain
 from sdc.data.sets import Content, Dataset, Progress, Split, content_hash, held_out, limited, tensors
@@ -31,6 +32,7 @@ FORMAT = "1"
 def load(name: str, path: Path | None = None, on_progress: Progress | None = None) -> Dataset:
     """The dataset called `name`: one of those known by name, or, with `path`, the images there (image_folder.py).
 
+    Where `name` is known by name and the images come from `path`, their classes are in the order of that dataset.
     Prepared once, in `paths.data()/prepared`; a damaged file there is made again. Raises FatalError if the name is not
     known, the source cannot be had or read, or the disk is full.
     """
@@ -49,8 +51,14 @@ def _known(name: str, on_progress: Progress | None) -> tuple[Path, Callable[[], 
 
 def _own(name: str, path: Path, on_progress: Progress | None) -> tuple[Path, Callable[[], Content]]:
     check(path)
-    key = hashlib.sha256(f"{FORMAT} {name} {image_folder.fingerprint(path)}".encode()).hexdigest()
-    return _file(name, key[:16]), lambda: image_folder.read(path, on_progress)
+    rule = f"{FORMAT}, classes in order" if name in canonical.SPELLINGS else FORMAT
+    key = hashlib.sha256(f"{rule} {name} {image_folder.fingerprint(path)}".encode()).hexdigest()
+    return _file(name, key[:16]), lambda: _folder(name, path, on_progress)
+
+
+def _folder(name: str, path: Path, on_progress: Progress | None) -> Content:
+    content = image_folder.read(path, on_progress, lambda found: canonical.arranged(name, found, str(path)))
+    return replace(content, notes=(*content.notes, canonical.how(name, content.classes)))
 
 
 def _file(name: str, key: str) -> Path:
@@ -88,6 +96,7 @@ def _write(file: Path, name: str, content: Content) -> None:
         "name": name,
         "classes": json.dumps(content.classes),
         "sha256": content_hash(content),
+        "notes": json.dumps(content.notes),
     }
     with replacing(file) as partial:
         save_file(tensors(content), partial, metadata)
@@ -113,4 +122,5 @@ def _unchecked(file: Path) -> Dataset:
             Split(stored.get_tensor(f"{split}_images"), stored.get_tensor(f"{split}_labels"))
             for split in image_folder.SPLITS
         )
-    return Dataset(metadata["name"], tuple(json.loads(metadata["classes"])), train, test, metadata["sha256"], file)
+    classes, notes = (tuple(json.loads(metadata.get(key, "[]"))) for key in ("classes", "notes"))
+    return Dataset(metadata["name"], classes, train, test, metadata["sha256"], file, notes=notes)
