@@ -12,7 +12,8 @@ Spellings = tuple[tuple[str, ...], ...]
 """What each class is called, by label: the first is its usual name."""
 
 _NUMBERS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
-_DIGITS: Spellings = tuple((str(label), word) for label, word in enumerate(_NUMBERS))
+DIGITS = tuple("0123456789")
+_DIGITS: Spellings = tuple(zip(DIGITS, _NUMBERS, strict=True))
 FASHION = ("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot")
 CIFAR10 = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 _CIFAR100 = """

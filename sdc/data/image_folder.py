@@ -189,7 +189,8 @@ def _few(classes: Classes) -> str:
 
 def _unlike(what: str) -> FatalError:
     return FatalError(
-        f"{what}\nGive --data PATH of {KINDS}, with the same classes in both; images end in {' '.join(ENDINGS)}."
+        f"{what}\nGive --data PATH of {KINDS}, with the same classes in both; images end in {' '.join(ENDINGS)}.\n"
+        "docs/data-layouts.md lists what else is read."
     )
 
 

@@ -15,6 +15,7 @@ from numpy.typing import ArrayLike
 from PIL import Image
 
 from sdc.data import tiny
+from sdc.data.canonical import DIGITS
 from sdc.data.download import Published, fetch
 from sdc.data.sets import Content, Progress, Split
 
@@ -124,7 +125,6 @@ def _torchvision(kind: str) -> Torchvision:
     return getattr(torchvision.datasets, kind)
 
 
-DIGITS = tuple("0123456789")
 SOURCES: dict[str, Callable[[], Source]] = {
     "cifar10": lambda: cifar_like(_torchvision("CIFAR10")),
     "cifar100": lambda: cifar_like(_torchvision("CIFAR100")),

@@ -15,10 +15,11 @@ from filelock import FileLock
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
-from sdc.data import canonical, image_folder
+from sdc.data import canonical, image_folder, torchvision_folders
 from sdc.data.members import KINDS, check
 from sdc.data.named import SOURCES, obtain
 from sdc.data.sets import Content, Dataset, Progress, Split, content_hash, held_out, limited, tensors
+from sdc.data.torchvision_folders import Layout
 from sdc.ground import paths
 from sdc.ground.errors import FatalError, unknown
 from sdc.ground.files import replacing
@@ -30,11 +31,12 @@ FORMAT = "1"
 
 
 def load(name: str, path: Path | None = None, on_progress: Progress | None = None) -> Dataset:
-    """The dataset called `name`: one of those known by name, or, with `path`, the images there (image_folder.py).
+    """The dataset called `name`: one of those known by name, or, with `path`, the images there.
 
-    Where `name` is known by name and the images come from `path`, their classes are in the order of that dataset.
-    Prepared once, in `paths.data()/prepared`; a damaged file there is made again. Raises FatalError if the name is not
-    known, the source cannot be had or read, or the disk is full.
+    Those are a dataset in its published form (torchvision_folders.py) or folders of images (image_folder.py). Where
+    `name` is known by name, too, the classes are in the order of that dataset. Prepared once, in
+    `paths.data()/prepared`; a damaged file there is made again. Raises FatalError if the name is not known, the source
+    cannot be had or read, or the disk is full.
     """
     file, make = _known(name, on_progress) if path is None else _own(name, path.expanduser(), on_progress)
     if ready := _read(file):
@@ -51,9 +53,20 @@ def _known(name: str, on_progress: Progress | None) -> tuple[Path, Callable[[], 
 
 def _own(name: str, path: Path, on_progress: Progress | None) -> tuple[Path, Callable[[], Content]]:
     check(path)
+    if layout := torchvision_folders.choose(path, name):
+        key = hashlib.sha256(f"{FORMAT} published {name} {layout.fingerprint()}".encode()).hexdigest()
+        return _file(name, key[:16]), lambda: _published(layout, name, on_progress)
     rule = f"{FORMAT}, classes in order" if name in canonical.SPELLINGS else FORMAT
     key = hashlib.sha256(f"{rule} {name} {image_folder.fingerprint(path)}".encode()).hexdigest()
     return _file(name, key[:16]), lambda: _folder(name, path, on_progress)
+
+
+def _published(layout: Layout, name: str, on_progress: Progress | None) -> Content:
+    content = layout.read(on_progress)
+    if canonical.arranged(name, content.classes, str(layout.where)) != list(content.classes):
+        told = canonical.told(content.classes)
+        raise FatalError(f"{layout.where}: its classes are not in the order of {name}: {told}\nUnpack it again.")
+    return replace(content, notes=(f"it is {layout.dataset} in its published form and order{layout.doubt}",))
 
 
 def _folder(name: str, path: Path, on_progress: Progress | None) -> Content:
