@@ -10,6 +10,7 @@ import signal
 import sys
 import traceback
 from collections.abc import Callable, Sequence
+from importlib.util import find_spec
 
 from sdc.cli import benches, difficulty, doctor, patches, runs, show, theory
 from sdc.cli.common import app, print_json
@@ -26,7 +27,13 @@ def main() -> None:
 
 def call(arguments: Sequence[str]) -> int:
     """Run one command; return 0 done, 1 expected failure, 2 wrong usage, 3 a bug, 130 interrupted."""
-    return guarded(lambda: app(list(arguments)), as_json="--json" in arguments)
+    return guarded(lambda: _run(list(arguments)), as_json="--json" in arguments)
+
+
+def _run(arguments: list[str]) -> None:
+    if find_spec("fcntl") is None:
+        raise FatalError("sdc runs on Linux, macOS or WSL; this system has no fcntl, with which it locks files")
+    app(arguments)
 
 
 def guarded(work: Callable[[], None], *, as_json: bool = False) -> int:

@@ -68,7 +68,9 @@ Dataset = Annotated[
 ]
 To = Annotated[Path | None, typer.Option("--to", metavar="DIR", help="Your own clone or fork, instead of ours.")]
 Uncommitted = Annotated[bool, typer.Option("--uncommitted", help="With --to: also where its script is not committed.")]
-Data = Annotated[Path | None, typer.Option(help="A folder or archive of train/<class>/*, test/<class>/*.")]
+Data = Annotated[
+    Path | None, typer.Option(help="A folder or archive of train/<class>/*, test/<class>/*; or a published dataset.")
+]
 Recipe = Annotated[str, typer.Option(help="quick (minutes on a CPU) or paper (the published settings).")]
 Model = Annotated[str | None, typer.Option(help="Network of the distillation; the recipe's if not given.")]
 Changes = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change a setting.")]

@@ -1,4 +1,4 @@
-"""Any image dataset laid out as train/<class>/* and test/<class>/*, in a folder or an archive."""
+"""Any image dataset laid out as train/<class>/* and test/<class>/* (or val/), in a folder or an archive."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import hashlib
 import shutil
 import statistics
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
@@ -23,6 +23,10 @@ BUDGET = 16 * 2**30
 KEPT = 2**30
 """As many bytes of encoded images are kept from the first pass; of a larger source none are, and it is read twice."""
 SPLITS = ("train", "test")
+INSTEAD = "val"
+"""Is taken in test's place where there is no test/, or none with the classes of train/ (images without labels)."""
+Arrange = Callable[[Sequence[str]], list[str]]
+"""Puts class names, sorted by name, into the order of their labels."""
 Classes = dict[str, list[str]]
 """Class name -> the paths of its images below train/ or test/, sorted."""
 
@@ -32,12 +36,19 @@ class _Survey:
     """What one reading of a source found, by full path: image headers, the images if small enough, every folder."""
 
     images: dict[PurePosixPath, Header] = field(default_factory=dict)
+    unreadable: dict[PurePosixPath, FatalError] = field(default_factory=dict)
+    """Images of val/, which may not be needed, and what is wrong with them."""
     encoded: dict[PurePosixPath, bytes] = field(default_factory=dict)
     folders: set[PurePosixPath] = field(default_factory=set)
     size: int = 0
 
     def add(self, path: PurePosixPath, data: bytes, where: str) -> None:
-        self.images[path] = header(data, where)
+        try:
+            self.images[path] = header(data, where)
+        except FatalError as error:
+            if INSTEAD not in path.parts[:2]:
+                raise
+            self.unreadable[path] = error
         self.encoded[path] = data
         self.size += len(data)
         if self.size > KEPT:
@@ -46,28 +57,31 @@ class _Survey:
 
 @dataclass(frozen=True)
 class _Plan:
-    """The shape of the result, and the place (split, position) of each image in it."""
+    """The shape of the result, and the place (split, position) of each image in it; `tested` is test's folder."""
 
     splits: dict[str, Classes]
     side: int
     channels: int
     places: dict[PurePosixPath, tuple[str, int]]
+    tested: str
 
 
-def read(source: Path, on_progress: Progress | None = None) -> Content:
+def read(source: Path, on_progress: Progress | None = None, arrange: Arrange = list) -> Content:
     """Read a folder or archive: first all headers, then the pixels, so that no image is held at its own size.
 
-    The layout may stand below one single top folder. Classes are sorted by name (as numbers if all are), images
-    within a class by path. Images become square by cutting out their centre. If their sides then differ, all are
-    resized with antialias: to 64x64 if the median of the shorter sides is at least 64, else to 32x32. One channel if
-    all are grey, else RGB. Raises FatalError if the source is not of this kind, or exceeds 16 GiB of pixels.
+    The layout may stand below one single top folder. Classes are sorted by name (as numbers if all are), then put in
+    order by `arrange`; images within a class are sorted by path. Where there is no test/, val/ takes its place. Images
+    become square by cutting out their centre. If their sides then differ, all are resized with antialias: to 64x64 if
+    the median of the shorter sides is at least 64, else to 32x32. One channel if all are grey, else RGB. Raises
+    FatalError if the source is not of this kind, or exceeds 16 GiB of pixels.
     """
     with bombs_are_errors():
         found = _survey(source, on_progress)
-        plan = _plan(source, found)
+        plan = _plan(source, found, arrange)
         images = _decoded(source, plan, _encoded(source, found), on_progress)
     train, test = (Split(images[split], _labels(plan.splits[split])) for split in SPLITS)
-    return Content(tuple(plan.splits["train"]), train, test)
+    notes = () if plan.tested == SPLITS[1] else (f"{INSTEAD}/ is taken as the test set: no test/ holds its classes",)
+    return Content(tuple(plan.splits["train"]), train, test, notes)
 
 
 def fingerprint(source: Path) -> str:
@@ -92,35 +106,51 @@ def _survey(source: Path, on_progress: Progress | None) -> _Survey:
             found.folders.add(member.path)
         if member.path.parent not in found.folders:
             found.folders.update(member.path.parents)
-        if member.data is not None and not set(SPLITS).isdisjoint(member.path.parts[:2]):
+        if member.data is not None and not {*SPLITS, INSTEAD}.isdisjoint(member.path.parts[:2]):
             found.add(member.path, member.data, f"{source}: {member.path}")
             _report(on_progress, len(found.images), None)
     return found
 
 
-def _plan(source: Path, found: _Survey) -> _Plan:
+def _plan(source: Path, found: _Survey, arrange: Arrange) -> _Plan:
     top = _top(source, found)
-    splits = {split: _classes(found, top / split) for split in SPLITS}
-    _check(source, splits)
+    folders = {"train": "train", "test": _tested(found, top)}
+    splits = {split: _classes(found, top / folder) for split, folder in folders.items()}
+    _check(source, splits, folders)
+    order = arrange(list(splits["train"]))
+    splits = {split: {name: classes[name] for name in order} for split, classes in splits.items()}
     places = {
-        top / split / path: (split, position)
+        top / folders[split] / path: (split, position)
         for split, classes in splits.items()
         for position, path in enumerate(path for paths in classes.values() for path in paths)
     }
     headers = [found.images[path] for path in places]
-    plan = _Plan(splits, _side(headers), 1 if all(item.grey for item in headers) else 3, places)
+    grey = all(item.grey for item in headers)
+    plan = _Plan(splits, _side(headers), 1 if grey else 3, places, folders["test"])
     _check_size(source, plan)
     return plan
 
 
 def _top(source: Path, found: _Survey) -> PurePosixPath:
-    """The folder that holds train/ and test/: the source's top, or the only folder there."""
+    """The folder that holds train/ and test/ (or val/): the source's top, or the only folder there."""
     tops = {path.parts[0] for path in found.folders if path.parts}
-    top = PurePosixPath(tops.pop()) if len(tops) == 1 and not tops & set(SPLITS) else PurePosixPath()
-    missing = [f"{split}/" for split in SPLITS if top / split not in found.folders]
-    if missing:
+    top = PurePosixPath(tops.pop()) if len(tops) == 1 and not tops & {*SPLITS, INSTEAD} else PurePosixPath()
+    there = {split for split in (*SPLITS, INSTEAD) if top / split in found.folders}
+    missing = [f"{split}/" for split in SPLITS if split not in there]
+    if missing and there != {"train", INSTEAD}:
         raise _unlike(f"no {' and no '.join(missing)} in {source}")
     return top
+
+
+def _tested(found: _Survey, top: PurePosixPath) -> str:
+    """The folder of the images to test on. Raises FatalError if it is val/ and an image there cannot be read."""
+    train, test, instead = (_classes(found, top / split).keys() for split in (*SPLITS, INSTEAD))
+    if train & test or not train & instead:
+        return SPLITS[1]
+    for path, error in found.unreadable.items():
+        if path.is_relative_to(top / INSTEAD):
+            raise error
+    return INSTEAD
 
 
 def _classes(found: _Survey, split: PurePosixPath) -> Classes:
@@ -138,20 +168,29 @@ def _classes(found: _Survey, split: PurePosixPath) -> Classes:
     return dict(sorted(classes.items(), key=lambda item: (int(item[0]) if numbers else 0, item[0])))
 
 
-def _check(source: Path, splits: dict[str, Classes]) -> None:
+def _check(source: Path, splits: dict[str, Classes], folders: dict[str, str]) -> None:
+    held = "; ".join(f"{folders[split]}/ holds {_few(splits[split])}" for split in SPLITS)
     for split, other in (SPLITS, SPLITS[::-1]):
+        here, there = folders[split], folders[other]
         if not splits[split]:
-            raise _unlike(f"no class folder in {split}/ of {source}")
+            raise _unlike(f"no class folder in {here}/ of {source}")
         for name, images in splits[split].items():
             if name not in splits[other]:
-                raise _unlike(f"class {name!r} of {source} is in {split}/ but not in {other}/")
+                raise _unlike(f"class {name!r} of {source} is in {here}/ but not in {there}/\n{held}")
             if not images:
-                raise _unlike(f"class {name!r} has no images in {split}/ of {source}")
+                raise _unlike(f"class {name!r} has no images in {here}/ of {source}")
+
+
+def _few(classes: Classes) -> str:
+    names = [repr(name) for name in classes]
+    more = [f"{len(names) - 5} more"] if len(names) > 5 else []
+    return f"{len(names)} classes: {', '.join([*names[:5], *more])}"
 
 
 def _unlike(what: str) -> FatalError:
     return FatalError(
-        f"{what}\nGive --data PATH of {KINDS}, with the same classes in both; images end in {' '.join(ENDINGS)}."
+        f"{what}\nGive --data PATH of {KINDS}, with the same classes in both; images end in {' '.join(ENDINGS)}.\n"
+        "docs/data-layouts.md lists what else is read."
     )
 
 

@@ -15,6 +15,7 @@ from numpy.typing import ArrayLike
 from PIL import Image
 
 from sdc.data import tiny
+from sdc.data.canonical import DIGITS
 from sdc.data.download import Published, fetch
 from sdc.data.sets import Content, Progress, Split
 
@@ -44,8 +45,8 @@ def mnist_like(kind: Torchvision, classes: tuple[str, ...] | None = None) -> Sou
     def read(folder: Path, _: Progress | None) -> Content:
         with _staged(files, folder, f"{kind.__name__}/raw") as root:
             train, test = (kind(root, train=train, download=True) for train in (True, False))
-        splits = (_split(part.data.unsqueeze(1), part.targets) for part in (train, test))
-        return Content(classes or tuple(kind.classes), *splits)
+        splits = [_split(part.data.unsqueeze(1), part.targets) for part in (train, test)]
+        return Content(classes or tuple(kind.classes), splits[0], splits[1])
 
     return Source(files, read)
 
@@ -57,8 +58,8 @@ def cifar_like(kind: Torchvision) -> Source:
     def read(folder: Path, _: Progress | None) -> Content:
         with _staged(files, folder, ".") as root:
             train, test = (kind(root, train=train, download=True) for train in (True, False))
-        splits = (_split(part.data.transpose(0, 3, 1, 2), part.targets) for part in (train, test))
-        return Content(tuple(train.classes), *splits)
+        splits = [_split(part.data.transpose(0, 3, 1, 2), part.targets) for part in (train, test)]
+        return Content(tuple(train.classes), splits[0], splits[1])
 
     return Source(files, read)
 
@@ -124,7 +125,6 @@ def _torchvision(kind: str) -> Torchvision:
     return getattr(torchvision.datasets, kind)
 
 
-DIGITS = tuple("0123456789")
 SOURCES: dict[str, Callable[[], Source]] = {
     "cifar10": lambda: cifar_like(_torchvision("CIFAR10")),
     "cifar100": lambda: cifar_like(_torchvision("CIFAR100")),

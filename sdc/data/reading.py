@@ -6,7 +6,7 @@ import functools
 from collections.abc import Callable
 from pathlib import Path
 
-from sdc.data import sets, store
+from sdc.data import canonical, sets, store
 from sdc.data.sets import Dataset
 from sdc.ground.watch import Watch
 
@@ -16,12 +16,18 @@ that is held out to be tested on, and a limit per class of the others (0 for non
 
 
 def reader(watch: Watch) -> Read:
-    """Reads each dataset once, and each part of one once, however often it is asked for."""
+    """Reads each dataset once, and each part of one once, however often it is asked for.
+
+    Of one that comes from a path it says how that was read, and which class is which label.
+    """
 
     @functools.cache
     def whole(name: str, path: Path | None) -> Dataset:
         watch.stage(f"reading {name}", None)
-        return store.load(name, path, lambda done, _: watch.progress(done))
+        found = store.load(name, path, lambda done, _: watch.progress(done))
+        if path is not None:
+            watch.say("; ".join([*found.notes, canonical.told(found.classes)]))
+        return found
 
     @functools.cache
     def read(name: str, path: Path | None, validation: int, limit: int) -> Dataset:

@@ -27,20 +27,21 @@ class Split:
 
 @dataclass(frozen=True)
 class Content:
-    """The images of a source; label k is `classes[k]`."""
+    """The images of a source; label k is `classes[k]`. `notes` are for people: how the source was read."""
 
     classes: tuple[str, ...]
     train: Split
     test: Split
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class Dataset:
     """A content with its name and hash.
 
-    `file` is the safetensors file it was read from, for child processes: tensors train_images, train_labels,
-    test_images and test_labels as in `Split`; metadata format, name, classes (a JSON list) and sha256. A limited
-    dataset keeps the file of the whole one, while its sha256 is its own.
+    `notes` are its content's. `file` is the safetensors file it was read from, for child processes: tensors
+    train_images, train_labels, test_images and test_labels as in `Split`; metadata format, name, classes and notes
+    (JSON lists) and sha256. A limited dataset keeps the file of the whole one, while its sha256 is its own.
     """
 
     name: str
@@ -50,6 +51,7 @@ class Dataset:
     sha256: str
     file: Path
     whole: bool = True
+    notes: tuple[str, ...] = ()
 
 
 def tensors(content: Content | Dataset) -> dict[str, Tensor]:

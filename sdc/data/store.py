@@ -8,16 +8,18 @@ import json
 import logging
 import re
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 from filelock import FileLock
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
-from sdc.data import image_folder
+from sdc.data import canonical, image_folder, torchvision_folders
 from sdc.data.members import KINDS, check
 from sdc.data.named import SOURCES, obtain
 from sdc.data.sets import Content, Dataset, Progress, Split, content_hash, held_out, limited, tensors
+from sdc.data.torchvision_folders import Layout
 from sdc.ground import paths
 from sdc.ground.errors import FatalError, unknown
 from sdc.ground.files import replacing
@@ -29,10 +31,12 @@ FORMAT = "1"
 
 
 def load(name: str, path: Path | None = None, on_progress: Progress | None = None) -> Dataset:
-    """The dataset called `name`: one of those known by name, or, with `path`, the images there (image_folder.py).
+    """The dataset called `name`: one of those known by name, or, with `path`, the images there.
 
-    Prepared once, in `paths.data()/prepared`; a damaged file there is made again. Raises FatalError if the name is not
-    known, the source cannot be had or read, or the disk is full.
+    Those are a dataset in its published form (torchvision_folders.py) or folders of images (image_folder.py). Where
+    `name` is known by name, too, the classes are in the order of that dataset. Prepared once, in
+    `paths.data()/prepared`; a damaged file there is made again. Raises FatalError if the name is not known, the source
+    cannot be had or read, or the disk is full.
     """
     file, make = _known(name, on_progress) if path is None else _own(name, path.expanduser(), on_progress)
     if ready := _read(file):
@@ -49,8 +53,25 @@ def _known(name: str, on_progress: Progress | None) -> tuple[Path, Callable[[], 
 
 def _own(name: str, path: Path, on_progress: Progress | None) -> tuple[Path, Callable[[], Content]]:
     check(path)
-    key = hashlib.sha256(f"{FORMAT} {name} {image_folder.fingerprint(path)}".encode()).hexdigest()
-    return _file(name, key[:16]), lambda: image_folder.read(path, on_progress)
+    if layout := torchvision_folders.choose(path, name):
+        key = hashlib.sha256(f"{FORMAT} published {name} {layout.fingerprint()}".encode()).hexdigest()
+        return _file(name, key[:16]), lambda: _published(layout, name, on_progress)
+    rule = f"{FORMAT}, classes in order" if name in canonical.SPELLINGS else FORMAT
+    key = hashlib.sha256(f"{rule} {name} {image_folder.fingerprint(path)}".encode()).hexdigest()
+    return _file(name, key[:16]), lambda: _folder(name, path, on_progress)
+
+
+def _published(layout: Layout, name: str, on_progress: Progress | None) -> Content:
+    content = layout.read(on_progress)
+    if canonical.arranged(name, content.classes, str(layout.where)) != list(content.classes):
+        told = canonical.told(content.classes)
+        raise FatalError(f"{layout.where}: its classes are not in the order of {name}: {told}\nUnpack it again.")
+    return replace(content, notes=(f"it is {layout.dataset} in its published form and order{layout.doubt}",))
+
+
+def _folder(name: str, path: Path, on_progress: Progress | None) -> Content:
+    content = image_folder.read(path, on_progress, lambda found: canonical.arranged(name, found, str(path)))
+    return replace(content, notes=(*content.notes, canonical.how(name, content.classes)))
 
 
 def _file(name: str, key: str) -> Path:
@@ -88,6 +109,7 @@ def _write(file: Path, name: str, content: Content) -> None:
         "name": name,
         "classes": json.dumps(content.classes),
         "sha256": content_hash(content),
+        "notes": json.dumps(content.notes),
     }
     with replacing(file) as partial:
         save_file(tensors(content), partial, metadata)
@@ -113,4 +135,5 @@ def _unchecked(file: Path) -> Dataset:
             Split(stored.get_tensor(f"{split}_images"), stored.get_tensor(f"{split}_labels"))
             for split in image_folder.SPLITS
         )
-    return Dataset(metadata["name"], tuple(json.loads(metadata["classes"])), train, test, metadata["sha256"], file)
+    classes, notes = (tuple(json.loads(metadata.get(key, "[]"))) for key in ("classes", "notes"))
+    return Dataset(metadata["name"], classes, train, test, metadata["sha256"], file, notes=notes)

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from sdc.adapters import base
 from sdc.adapters.base import Adapter, Slot
+from sdc.adapters.registry import ADAPTERS
 from sdc.data import class_names, sets
 from sdc.data.reading import Read, reader, stem
 from sdc.data.sets import Dataset
@@ -94,11 +95,20 @@ def choose_slot(adapter: Adapter, name: str, dataset: Dataset) -> Slot:
     if not fitting:
         counts = " or ".join(str(n) for n in sorted({slot.classes for slot in adapter.slots}))
         raise FatalError(
-            f"{adapter.method} takes datasets of {counts} classes; {name} has {classes}. Take another method"
+            f"{adapter.method} takes datasets of {counts} classes; {name} has {classes}: {_few(dataset.classes)}.\n"
+            + _instead(classes, counts)
         )
     named = [slot for slot in fitting if slot.name == adapter.datasets.get(name)]
     same_shape = [slot for slot in fitting if (slot.channels, slot.size) == (channels, size)]
     return (named or same_shape or fitting)[0]
+
+
+def _instead(classes: int, counts: str) -> str:
+    """What to do about a number of classes that a method does not take; another method, only if there is one."""
+    others = [other.method for other in ADAPTERS.values() if any(slot.classes == classes for slot in other.slots)]
+    if others:
+        return f"Take another method: {', '.join(others)}"
+    return f"No method here takes {classes}. Leave out classes, or add some, until there are {counts}"
 
 
 def _start(settings: Settings, dataset: Dataset, ipc: int, read: Read) -> Dataset | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import platform
 import subprocess
@@ -54,6 +55,16 @@ def test_python_dash_m_is_the_command() -> None:
 def test_help_loads_neither_torch_nor_git() -> None:
     code = "import sys; from sdc import cli; cli.call(['--help']); print([m for m in ('torch', 'git') if m in sys.modules])"
     assert alone(code).stdout.splitlines()[-1] == "[]"
+
+
+@pytest.mark.parametrize("words", [["run", "dm", "--weight", "0"], ["list", "--json"], ["--help"]])
+def test_where_files_cannot_be_locked_one_line_says_where_it_runs(words: list[str]) -> None:
+    """As on Windows, which has no fcntl; filelock, which has a way of its own there, would warn here."""
+    missing = "import sys, warnings; warnings.simplefilter('ignore'); sys.modules['fcntl'] = None"
+    told = alone(f"{missing}; sys.argv[1:] = {words}; from sdc.cli import main; main()")
+    line = "sdc runs on Linux, macOS or WSL; this system has no fcntl, with which it locks files"
+    assert (told.returncode, told.stderr) == (1, f"error: {line}\n")
+    assert (json.loads(told.stdout) if "--json" in words else told.stdout) in ({"error": line}, "")
 
 
 def test_the_package_hands_on_the_term_when_it_is_asked_for_it() -> None:

@@ -322,8 +322,26 @@ def _tree(folder: Path, classes: int = 10, missing: str = "") -> Path:
         for number in range(classes):
             if f"{part}/{number}" != missing:
                 (folder / part / str(number)).mkdir(parents=True)
-                Image.new("RGB", (32, 32), (20 * number,) * 3).save(folder / part / str(number) / "a.png")
+                Image.new("RGB", (32, 32), (20 * number % 256,) * 3).save(folder / part / str(number) / "a.png")
     return folder
+
+
+def test_too_few_classes_are_named_and_another_method_only_if_there_is_one(sdc: Sdc, tmp_path: Path) -> None:
+    said = {}
+    for count in (9, 100):
+        path = _tree(tmp_path / f"of{count}", classes=count)
+        said[count] = sdc("run", "fake", "--weight", 0, "--data", path, "--runs", tmp_path / "runs", "--json").json[
+            "error"
+        ]
+    assert said[9].splitlines() == [
+        "fake takes datasets of 10 classes; of9 has 9: 0, 1, 2, 3, 4 and 4 more.",
+        "No method here takes 9. Leave out classes, or add some, until there are 10",
+    ]
+    first, second = said[100].splitlines()
+    assert first == "fake takes datasets of 10 classes; of100 has 100: 0, 1, 2, 3, 4 and 95 more."
+    named = second.removeprefix("Take another method: ").split(", ")
+    assert {"mtt", "ftd"} <= set(named)
+    assert "fake" not in named
 
 
 def test_bad_images_are_refused_before_anything_is_made(sdc: Sdc, tmp_path: Path) -> None:
