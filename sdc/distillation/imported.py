@@ -21,7 +21,7 @@ from torch import nn
 from sdc.distillation import buffers, experts
 from sdc.distillation.buffers import Found, State, Trajectory
 from sdc.distillation.experts import Trained
-from sdc.evaluation import foreign, networks, repeatable
+from sdc.evaluation import assumptions, networks, repeatable
 from sdc.evaluation.training import tested
 from sdc.evaluation.view import View, Whitening, normalised, resized
 from sdc.ground import hardware
@@ -190,7 +190,9 @@ def _tested(planned: Plan, trajectory: Trajectory, watch: Watch) -> _Score:
 
 def _view(planned: Plan) -> View:
     slot, whitened = planned.slot, bool(planned.job.options["zca"])
-    shown = foreign.apart(torch.empty(0, slot.channels, slot.size, slot.size), torch.empty(0, dtype=torch.long), None)
+    shown = assumptions.apart(
+        torch.empty(0, slot.channels, slot.size, slot.size), torch.empty(0, dtype=torch.long), None
+    )
     mean, std = (None, None) if whitened else (shown.mean, shown.std)
     return View(
         dataset=planned.dataset.name,

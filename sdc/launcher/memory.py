@@ -11,13 +11,13 @@ import torch
 
 def reset() -> None:
     """Begin a new count of the GPU's memory; the machine's cannot be reset."""
-    if torch.cuda.is_initialized():
+    if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
         torch.cuda.reset_peak_memory_stats()
 
 
 def peak_mib() -> int:
     """The most memory this process held: the GPU's since `reset` if it uses one, else its own since its start."""
-    if torch.cuda.is_initialized():
+    if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
         return int(torch.cuda.max_memory_allocated()) // 2**20
     status = Path("/proc/self/status")
     if status.is_file():  # getrusage would count the process that started this one, too
