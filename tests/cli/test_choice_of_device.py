@@ -31,7 +31,7 @@ def test_a_gpu_that_is_asked_for_and_not_there_is_an_error(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     Path("spec.toml").write_text(SPEC)
-    torch.save(torch.rand(10, 3, 32, 32), "images_1.pt")
+    torch.save(torch.randn(10, 3, 32, 32), "images_1.pt")
     torch.save(torch.arange(10), "labels_1.pt")
     outcome = sdc(*asked.split(), "--device", "cuda")
 

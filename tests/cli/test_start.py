@@ -90,7 +90,7 @@ def no_git(tmp_path: Path) -> dict[str, str]:
 def test_what_needs_no_git_works_without(no_git: dict[str, str], tmp_path: Path) -> None:
     for weight in (0.0, 2.0):
         runs.make(tmp_path / "runs", runs.Made("dm", "digits", [0.5, 0.6], weight=weight))
-    torch.save(torch.rand(10, 3, 32, 32), tmp_path / "images_1.pt")
+    torch.save(torch.randn(10, 3, 32, 32), tmp_path / "images_1.pt")
     torch.save(torch.arange(10), tmp_path / "labels_1.pt")
     brief = "--dataset digits --networks 1 --model ConvNetD1 --set epochs=1"
     for asked in (
