@@ -26,7 +26,7 @@ from sdc.cli.common import (
     print_json,
 )
 from sdc.ground import paths
-from sdc.ground.errors import FatalError, unknown
+from sdc.ground.errors import unknown
 
 if TYPE_CHECKING:
     from sdc.distillation.experts import Trained
@@ -70,6 +70,7 @@ def run(
         show.OUT.print(result["run"], soft_wrap=True)
 
 
+IpcToCome = Annotated[int, typer.Option(help="Images per class of the runs to come: recipes differ by it.")]
 experts_app = typer.Typer(help="Experts: networks trained on real data, shared by all runs that match them.")
 app.add_typer(experts_app, name="experts")
 
@@ -113,7 +114,7 @@ def train_experts(
     *,
     dataset: Dataset = None,
     data: Data = None,
-    ipc: Annotated[int, typer.Option(help="Images per class of the runs to come: recipes differ by it.")] = 1,
+    ipc: IpcToCome = 1,
     recipe: Recipe = "quick",
     model: Model = None,
     changes: Changes = None,
@@ -129,7 +130,7 @@ def train_experts(
     with show.bars() as watch:
         trained = experts.ready(plan(request, watch), watch)
     if trained is None:
-        raise FatalError(f"{method} matches no experts. Methods that do: {', '.join(experts.methods())}")
+        raise experts.none_for(method)
     if as_json:
         print_json(_facts(trained))
     else:
@@ -143,7 +144,7 @@ def import_experts(
     *,
     dataset: Dataset = None,
     data: Data = None,
-    ipc: Annotated[int, typer.Option(help="Images per class of the runs to come: recipes differ by it.")] = 1,
+    ipc: IpcToCome = 1,
     recipe: Recipe = "quick",
     model: Model = None,
     changes: Changes = None,

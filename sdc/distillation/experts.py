@@ -108,9 +108,10 @@ def listed() -> list[Trained]:
     return sorted(found, key=lambda trained: -trained.used)
 
 
-def methods() -> list[str]:
-    """The methods that match experts."""
-    return [method for method, adapter in ADAPTERS.items() if adapter.experts]
+def none_for(method: str) -> FatalError:
+    """The error for a method that matches no experts, listing those that do."""
+    known = ", ".join(name for name, adapter in ADAPTERS.items() if adapter.experts)
+    return FatalError(f"{method} matches no experts. Methods that do: {known}")
 
 
 def users(runs: Path) -> dict[str, list[str]]:

@@ -23,7 +23,7 @@ from sdc.distillation.buffers import Found, State, Trajectory
 from sdc.distillation.experts import Trained
 from sdc.evaluation import assumptions, networks, repeatable
 from sdc.evaluation.training import tested
-from sdc.evaluation.view import View, Whitening, normalised, resized
+from sdc.evaluation.view import View, fitted, normalised
 from sdc.ground import hardware
 from sdc.ground.errors import FatalError
 from sdc.ground.files import making, no_space_is_fatal, write_text
@@ -71,9 +71,7 @@ def take(asked: Import, watch: Watch) -> Taken:
     """Take experts in, whole or not at all; those that are there under the same key stay as they are."""
     planned = plan(asked.request, watch)
     if planned.adapter.experts is None:
-        raise FatalError(
-            f"{planned.adapter.method} matches no experts. Methods that do: {', '.join(experts.methods())}"
-        )
+        raise experts.none_for(planned.adapter.method)
     where = experts.folder(planned)
     where.parent.mkdir(parents=True, exist_ok=True)
     with experts.alone(where, watch), no_space_is_fatal(where):
@@ -184,7 +182,6 @@ def _tested(planned: Plan, trajectory: Trajectory, watch: Watch) -> _Score:
     network = _network(planned, planned.settings.model).to(device)
     with repeatable.kernels(device):
         before, after = (tested(_in_state(network, state), images, labels) for state in (trajectory[0], trajectory[-1]))
-    hardware.leave_to_others()
     return _Score(before, after, len(planned.dataset.classes))
 
 
@@ -201,16 +198,8 @@ def _view(planned: Plan) -> View:
         size=slot.size,
         mean=mean or (0.0,) * slot.channels,
         std=std or (1.0,) * slot.channels,
-        whitening=_whitening(planned) if whitened else None,
+        whitening=fitted(planned.dataset.train.images, slot.channels, slot.size) if whitened else None,
     )
-
-
-def _whitening(planned: Plan) -> Whitening:
-    import kornia  # takes seconds to import
-
-    real = resized(planned.dataset.train.images, planned.slot.channels, planned.slot.size).float() / 255
-    fitted = kornia.enhance.ZCAWhitening(eps=0.1).fit(real)
-    return Whitening(fitted.mean_vector.flatten(), fitted.transform_matrix)
 
 
 def _network(planned: Plan, model: str) -> nn.Module:

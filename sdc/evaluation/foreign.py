@@ -19,7 +19,7 @@ from sdc.evaluation.foreign_images import as_seen, is_copy, upright, whitened
 from sdc.evaluation.foreign_labels import Labels, understood
 from sdc.evaluation.protocol import to_dict
 from sdc.evaluation.tensor_files import LAYOUTS, solid, stored
-from sdc.evaluation.view import View, Whitening, resized
+from sdc.evaluation.view import View, fitted
 from sdc.ground.errors import FatalError
 
 
@@ -139,7 +139,7 @@ def _view(images: Tensor, dataset: Dataset, how: Assumed, stated: Stated) -> Vie
         size=size,
         mean=_each(stated.mean, channels) or mean or (0.0,) * channels,
         std=_each(stated.std, channels) or std or (1.0,) * channels,
-        whitening=_fitted(dataset, channels, size) if stated.zca else None,
+        whitening=fitted(dataset.train.images, channels, size) if stated.zca else None,
     )
 
 
@@ -148,14 +148,6 @@ def _each(stated: Each, channels: int) -> Each:
     if stated and len(stated) not in (1, channels):
         raise ValueError(f"{len(stated)} numbers are given for {channels} channels: give one a channel, or one for all")
     return stated * channels if stated and len(stated) == 1 else stated
-
-
-def _fitted(dataset: Dataset, channels: int, size: int) -> Whitening:
-    import kornia  # takes seconds to import
-
-    real = resized(dataset.train.images, channels, size).float() / 255
-    fitted = kornia.enhance.ZCAWhitening(eps=0.1).fit(real)
-    return Whitening(fitted.mean_vector.flatten(), fitted.transform_matrix)
 
 
 @dataclass(frozen=True)

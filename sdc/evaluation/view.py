@@ -51,6 +51,14 @@ class View:
             )
 
 
+def fitted(images: Tensor, channels: int, size: int) -> Whitening:
+    """The transform that training images uint8 [N,C,H,W] give, shown so, as the scripts fit it: kornia's, eps 0.1."""
+    import kornia  # takes seconds to import
+
+    fit = kornia.enhance.ZCAWhitening(eps=0.1).fit(resized(images, channels, size).float() / 255)
+    return Whitening(fit.mean_vector.flatten(), fit.transform_matrix)
+
+
 def alike(one: View, other: View) -> bool:
     """Whether two views show the same images alike."""
     if (one.channels, one.size, one.mean, one.std) != (other.channels, other.size, other.mean, other.std):

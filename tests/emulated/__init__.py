@@ -6,7 +6,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from typing import Any
 from sdc.ground import paths
 from tests import fakecuda
 
+REPORTS = "reports.jsonl"
 SITE = os.pathsep.join([str(paths.ROOT / "tests" / "site"), str(paths.ROOT)])
 
 
@@ -35,16 +36,20 @@ class Told:
         return [problem for report in self.reports for problem in report["problems"]]
 
 
+def environment(folder: Path, devices: int, variables: Mapping[str, str]) -> dict[str, str]:
+    """What a process is told that is to see so many emulated GPUs, unless `variables` say another number."""
+    told = {"PYTHONPATH": SITE, "SDC_TEST_CUDA": str(devices), "SDC_TEST_CUDA_REPORT": str(folder / REPORTS)}
+    outside = {name: value for name, value in os.environ.items() if name != "CUDA_VISIBLE_DEVICES"}
+    return {**outside, **told, **variables}
+
+
 def run(folder: Path, *words: object, devices: int = 1, **variables: str) -> Told:
     """Run Python with these words; its reports go into `folder`. It has to end well."""
-    told = {"PYTHONPATH": SITE, "SDC_TEST_CUDA": str(devices), "SDC_TEST_CUDA_REPORT": str(folder / "reports")}
-    environment = {name: value for name, value in os.environ.items() if name != "CUDA_VISIBLE_DEVICES"}
-    (folder / "reports").unlink(missing_ok=True)
-    done = subprocess.run(
-        [sys.executable, *map(str, words)], env={**environment, **told, **variables}, text=True, capture_output=True
-    )
+    (folder / REPORTS).unlink(missing_ok=True)
+    told = environment(folder, devices, variables)
+    done = subprocess.run([sys.executable, *map(str, words)], env=told, text=True, capture_output=True)
     assert done.returncode == 0, done.stderr
-    return Told(done.stdout, done.stderr, fakecuda.reports(folder / "reports"))
+    return Told(done.stdout, done.stderr, fakecuda.reports(folder / REPORTS))
 
 
 def call(function: Callable[..., Any], folder: Path, *arguments: Any, **variables: str) -> Told:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
@@ -16,6 +15,7 @@ import pytest
 from sdc.ground import paths
 from tests import fake
 from tests.conftest import Outcome
+from tests.emulated import REPORTS, environment
 from tests.fakecuda import reports
 
 COMMAND = ["-c", "from sdc.cli import main; main()"]
@@ -29,27 +29,17 @@ class Machine:
     devices: int = 1
     variables: Mapping[str, str] = field(default_factory=dict)
 
-    @property
-    def environment(self) -> dict[str, str]:
-        """What a process on this machine is told."""
-        return os.environ | {
-            "PYTHONPATH": str(paths.ROOT / "tests" / "site"),
-            "SDC_TEST_CUDA": str(self.devices),
-            "SDC_TEST_CUDA_REPORT": str(self.folder / "report.jsonl"),
-            **self.variables,
-        }
-
     def sdc(self, *words: object) -> Outcome:
         """The command line with these arguments; what its processes did is told by `reports`."""
         return self.python(*COMMAND, *words)
 
     def python(self, *words: object) -> Outcome:
         """Python with these arguments."""
-        (self.folder / "report.jsonl").unlink(missing_ok=True)
+        (self.folder / REPORTS).unlink(missing_ok=True)
         done = subprocess.run(
             [sys.executable, *map(str, words)],
             cwd=self.folder,
-            env=self.environment,
+            env=environment(self.folder, self.devices, self.variables),
             capture_output=True,
             text=True,
             check=False,
@@ -59,7 +49,7 @@ class Machine:
     @property
     def reports(self) -> list[dict[str, Any]]:
         """What the processes of the last command told; none may have mixed devices."""
-        found = reports(self.folder / "report.jsonl")
+        found = reports(self.folder / REPORTS)
         assert [each["problems"] for each in found] == [[]] * len(found)
         return found
 
@@ -82,11 +72,7 @@ def machine(tmp_path: Path) -> Callable[..., Machine]:
 @pytest.fixture
 def with_fake(fake_upstream: fake.Fake) -> dict[str, str]:
     """Variables with which the processes of a machine know the method `fake`."""
-    return {"SDC_TEST_FAKE": str(fake_upstream.patch.parent), "PYTHONPATH": _with_tests()}
-
-
-def _with_tests() -> str:
-    return os.pathsep.join([str(paths.ROOT / "tests" / "site"), str(paths.ROOT)])
+    return {"SDC_TEST_FAKE": str(fake_upstream.patch.parent)}
 
 
 def result(outcome: Outcome) -> dict[str, Any]:
