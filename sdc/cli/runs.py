@@ -223,6 +223,12 @@ def evaluate(
     labels: Annotated[
         str | None, typer.Option(help="A .pt file's labels: hard, probabilities or logits; else by their numbers.")
     ] = None,
+    label_order: Annotated[
+        str | None,
+        typer.Option(
+            metavar="wnids|sorted|data|FILE", help="Which class each label of a .pt file means; FILE: a class a line."
+        ),
+    ] = None,
     experiment: Annotated[
         str, typer.Option(metavar="K|all", help="Which experiment of a res_*.pt file, counted from 0.")
     ] = "all",
@@ -246,7 +252,7 @@ def evaluate(
     from sdc.evaluation import foreign, set_files
 
     models = tuple(filter(None, model.split(",")))
-    stated = foreign.Stated(labels, experiment, zca)
+    stated = foreign.Stated(labels, experiment, zca, order=label_order)
     asked = [
         set_files.Request(path, dataset, data, models, networks, protocol, seed, tuple(changes or ()), stated)
         for path in paths_given

@@ -86,22 +86,41 @@ def told(classes: Sequence[str]) -> str:
     return f"label {', '.join(few)}"
 
 
+def labels(dataset: str, found: Sequence[str], *, numbers: bool = True) -> list[int] | None:
+    """The label of each of the class names `found` in `dataset`; None unless they are its classes, in any spelling.
+
+    `numbers`: whether names that are all the labels themselves count as such.
+    """
+    known = SPELLINGS.get(dataset)
+    if known is None or len(known) != len(found):
+        return None
+    if numbers and _labels(found) == set(range(len(found))):
+        return [int(name) for name in found]
+    there = [place for name in found if (place := _label(known, name)) is not None]
+    return there if len(set(there)) == len(known) else None
+
+
+def label(dataset: str, name: str) -> int | None:
+    """The label of the class of a dataset known by name that is called so, in any spelling; None if none is."""
+    return _label(SPELLINGS[dataset], name)
+
+
+def plain(name: str) -> str:
+    """A name without what spellings differ in."""
+    return re.sub(r"[\W_]+", "", name).casefold()
+
+
 def _labels(names: Sequence[str]) -> set[int]:
     """The names as numbers; none unless all are."""
     return {int(name) for name in names} if all(name.isascii() and name.isdigit() for name in names) else set()
 
 
 def _label(known: Spellings, name: str) -> int | None:
-    plain, bare = _plain(name), _plain(re.sub(r"^\d+[\s_.-]+(?=.*[^\W\d])", "", name))
-    for label, spellings in enumerate(known):
-        if {plain, bare} & {_plain(spelling) for spelling in spellings}:
-            return label
+    either = {plain(name), plain(re.sub(r"^\d+[\s_.-]+(?=.*[^\W\d])", "", name))}
+    for label_, spellings in enumerate(known):
+        if either & {plain(spelling) for spelling in spellings}:
+            return label_
     return None
-
-
-def _plain(name: str) -> str:
-    """A name without what spellings differ in."""
-    return re.sub(r"[\W_]+", "", name).casefold()
 
 
 def _others(dataset: str, known: Spellings, found: Sequence[str], where: str) -> FatalError:

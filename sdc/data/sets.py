@@ -27,21 +27,27 @@ class Split:
 
 @dataclass(frozen=True)
 class Content:
-    """The images of a source; label k is `classes[k]`. `notes` are for people: how the source was read."""
+    """The images of a source; label k is `classes[k]`. `notes` are for people: how the source was read.
+
+    `numbered`: the class names by label as the source itself numbers them, where that is another order, which scripts
+    that read it go by.
+    """
 
     classes: tuple[str, ...]
     train: Split
     test: Split
     notes: tuple[str, ...] = ()
+    numbered: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class Dataset:
     """A content with its name and hash.
 
-    `notes` are its content's. `file` is the safetensors file it was read from, for child processes: tensors
-    train_images, train_labels, test_images and test_labels as in `Split`; metadata format, name, classes and notes
-    (JSON lists) and sha256. A limited dataset keeps the file of the whole one, while its sha256 is its own.
+    `notes` and `numbered` are its content's. `file` is the safetensors file it was read from, for child processes:
+    tensors train_images, train_labels, test_images and test_labels as in `Split`; metadata format, name, sha256, and as
+    JSON lists classes, notes and numbered. A limited dataset keeps the file of the whole one, while its sha256 is its
+    own.
     """
 
     name: str
@@ -52,6 +58,7 @@ class Dataset:
     file: Path
     whole: bool = True
     notes: tuple[str, ...] = ()
+    numbered: tuple[str, ...] = ()
 
 
 def tensors(content: Content | Dataset) -> dict[str, Tensor]:

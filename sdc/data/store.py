@@ -110,6 +110,7 @@ def _write(file: Path, name: str, content: Content) -> None:
         "classes": json.dumps(content.classes),
         "sha256": content_hash(content),
         "notes": json.dumps(content.notes),
+        "numbered": json.dumps(content.numbered),
     }
     with replacing(file) as partial:
         save_file(tensors(content), partial, metadata)
@@ -135,5 +136,5 @@ def _unchecked(file: Path) -> Dataset:
             Split(stored.get_tensor(f"{split}_images"), stored.get_tensor(f"{split}_labels"))
             for split in image_folder.SPLITS
         )
-    classes, notes = (tuple(json.loads(metadata.get(key, "[]"))) for key in ("classes", "notes"))
-    return Dataset(metadata["name"], classes, train, test, metadata["sha256"], file, notes=notes)
+    classes, notes, numbered = (tuple(json.loads(metadata.get(key, "[]"))) for key in ("classes", "notes", "numbered"))
+    return Dataset(metadata["name"], classes, train, test, metadata["sha256"], file, notes=notes, numbered=numbered)

@@ -3,5 +3,5 @@
 Imports: ground, data, launcher (memory, light).
 Read: distilled, protocol, trial, training; then networks, view, augment with pixels, dsa_augment, dc_augment, spline;
 sgd, ahead, cpu, stacked, pace, repeatable; scoring, set_files, experiments; foreign with tensor_files,
-assumptions, foreign_labels, foreign_images; stats.
+assumptions, foreign_labels, label_order, foreign_images; stats.
 """

@@ -13,10 +13,12 @@ from typing import Any
 from torch import Tensor
 
 from sdc.data.sets import Dataset
+from sdc.evaluation import label_order
 from sdc.evaluation.assumptions import Assumed, Each, apart, together
 from sdc.evaluation.distilled import DistilledSet, checked
 from sdc.evaluation.foreign_images import as_seen, is_copy, upright, whitened
 from sdc.evaluation.foreign_labels import Labels, understood
+from sdc.evaluation.label_order import Order
 from sdc.evaluation.protocol import to_dict
 from sdc.evaluation.tensor_files import LAYOUTS, solid, stored
 from sdc.evaluation.view import View, fitted
@@ -37,6 +39,8 @@ class Stated:
     std: Each = None
     range: str | None = None
     """What the values are: normalised, as the network saw them; 1 or 255: pixels up to that."""
+    order: str | None = None
+    """Which class each label means: wnids, sorted, data, or a file (sdc.evaluation.label_order)."""
 
 
 @dataclass(frozen=True)
@@ -114,11 +118,12 @@ def _found(content: _Content, number: int, dataset: Dataset, name: str, stated: 
     stored_images, told = content.experiments[number]
     images, changes = upright(stored_images)
     labels = understood(told, len(images), dataset.name, len(dataset.classes), stated.labels)
+    order = label_order.find(content.path, dataset, name, stated.order, apart=content.apart)
     how = _assumed(content, images, labels, name)
     view = _view(images, dataset, how, stated)
     shown, values = as_seen(images, view, stated.range)
-    made = checked(DistilledSet(shown, labels.held, view, how.protocol, content.lr))
-    told_of = _Told(made, labels, how.model, "; ".join([*changes, f"values {values}"]), content, stated)
+    made = checked(DistilledSet(shown, order.mapped(labels.held), view, how.protocol, content.lr))
+    told_of = _Told(made, labels, order, how.model, "; ".join([*changes, f"values {values}"]), content, stated)
     return Found(made, how.model, number, _said(told_of), _record(told_of))
 
 
@@ -156,6 +161,7 @@ class _Told:
 
     made: DistilledSet
     labels: Labels
+    order: Order
     model: str
     values: str
     content: _Content
@@ -169,7 +175,7 @@ def _said(of: _Told) -> str:
     return (
         f"{of.content.path.name}: {_of_experiments(len(of.content.experiments), of.stated.experiment)}"
         f"assumed images of {view.channels}x{view.size}x{view.size}, {shown}; {of.values}; "
-        f"labels {of.labels.words}; {_order(view.classes)}; "
+        f"labels {of.labels.words}; {of.order.said}; "
         f"learning rate {protocol.lr:g} ({rate}); {protocol.epochs} epochs, batch {protocol.batch}, "
         f"augmentation {protocol.augment or 'none'}; network {of.model}"
     )
@@ -183,15 +189,16 @@ def _of_experiments(count: int, asked: str) -> str:
     return f"experiment {asked} of 0..{count - 1}; "
 
 
-def _order(classes: tuple[str, ...]) -> str:
-    first = ", ".join(f"{'label ' if number == 0 else ''}{number} = {name}" for number, name in enumerate(classes[:3]))
-    return f"{first}{', ...' if len(classes) > 3 else ''} ({len(classes)} classes)"
-
-
 def _record(of: _Told) -> dict[str, Any]:
     made, view = of.made, of.made.view
     return {
-        "labels": {"kind": of.labels.kind, "words": of.labels.words, "order": list(view.classes)},
+        "labels": {
+            "kind": of.labels.kind,
+            "words": of.labels.words,
+            "order": list(of.order.classes),
+            "order_words": of.order.why,
+            "mapped": of.order.moved,
+        },
         "experiment": {"asked": of.stated.experiment, "of": len(of.content.experiments)},
         "range": of.values,
         "whitening": "zca" if view.whitening else "none",

@@ -83,8 +83,9 @@ def _named(request: Request, read: Read, watch: Watch) -> Asked:
 def _asked(request: Request, read: Read, watch: Watch) -> Asked:
     if request.path.suffix == ".pt":
         return _foreign(request, read, watch)
-    if request.stated.labels or request.stated.experiment != "all":
-        raise FatalError(f"{request.path} says itself what it holds: --labels and --experiment are for .pt files")
+    if request.stated.labels or request.stated.experiment != "all" or request.stated.order:
+        told = "--labels and --experiment are for .pt files, as --label-order is"
+        raise FatalError(f"{request.path} says itself what it holds: {told}")
     found, cell = distilled.load(request.path), cell_of(request.path)
     path = request.data or (Path(cell["data"]) if cell.get("data") and not request.dataset else None)
     name = request.dataset or found.view.dataset

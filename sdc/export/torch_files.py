@@ -15,10 +15,17 @@ import torch
 from torch import Tensor
 
 from sdc.adapters.registry import ADAPTERS
+from sdc.data import canonical
+from sdc.data.tiny_classes import WNIDS
 from sdc.evaluation import assumptions, foreign_labels, protocol
 from sdc.evaluation.assumptions import Assumed
 from sdc.export.source import Export, Source, facts
 from sdc.ground.files import making
+
+_NUMBERED = (
+    "Labels number the classes as wnids.txt does; the scripts of MTT, TESLA, FTD and DATM number them by sorted wnid, "
+    "those of DC, DSA and DM as their tinyimagenet.pt: `classes` in metadata.json says which is which."
+)
 
 
 def write(source: Source, out: Path) -> Export:
@@ -76,9 +83,17 @@ def _options(source: Source, assumed: Assumed) -> list[str]:
         *(("--model", cell["model"]) if "model" in cell else ()),
         *(("--seed", str(cell["seed"])) if cell.get("seed") else ()),
         *(("--labels", "logits") if _taken_for_others(found.labels) else ()),
+        *(("--label-order", "wnids") if _tiny(source) else ()),
         *(("--zca",) if found.view.whitening else ()),
         *(word for change in [*changes, *_shown(source, assumed)] for word in ("--set", change)),
     ]
+
+
+def _tiny(source: Source) -> bool:
+    """Whether its labels are numbered as in wnids.txt, which readers would not take them to be."""
+    view = source.found.view
+    labels = canonical.labels("tinyimagenet", view.classes, numbers=view.dataset == "tinyimagenet")
+    return labels == list(range(len(WNIDS)))
 
 
 def _taken_for_others(labels: Tensor) -> bool:
@@ -102,10 +117,11 @@ def _shown(source: Source, assumed: Assumed) -> list[str]:
 
 def _lost(source: Source) -> list[str]:
     view = source.found.view
+    notes = [_NUMBERED] if _tiny(source) else []
     if not view.whitening:
-        return []
+        return notes
     shown = {"mean": (0.0,) * view.channels, "std": (1.0,) * view.channels}
-    notes = [
+    notes += [
         f"The images were shown with {name} {list(getattr(view, name))}; sdc evaluate takes it to be {list(values)}, "
         f"so evaluate {source.file.name} itself."
         for name, values in shown.items()

@@ -23,6 +23,7 @@ from torchvision.datasets import ImageFolder
 
 from sdc.data import store
 from sdc.data.class_names import folder_names
+from sdc.data.tiny_classes import WORDS
 from sdc.evaluation import distilled
 from sdc.evaluation.distilled import DistilledSet, load
 from sdc.evaluation.protocol import UNIFORM, Protocol, override
@@ -253,6 +254,16 @@ def test_of_whitened_images_the_transform_stays_behind(export: Any, tmp_path: Pa
     np.testing.assert_allclose(first, 255 * pixels[0].permute(1, 2, 0), atol=0.51)
     exact = pq.read_table(tmp_path / "set.parquet").column("exact").to_pylist()
     assert np.array_equal(np.array(exact, dtype=np.float32), made.images.numpy())
+
+
+def test_tiny_imagenet_is_said_to_be_numbered_otherwise_than_its_scripts_do(export: Any, tmp_path: Path) -> None:
+    images = torch.randn(200, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+    view = View("tinyimagenet", WORDS, 3, 8, *PLAIN)
+    outcome = export(DistilledSet(images, torch.arange(200), view, BRIEF), "pt").json
+    command = shlex.split(outcome["read"])
+    assert command[command.index("--label-order") + 1] == "wnids"
+    assert "by sorted wnid" in outcome["lost"][0]
+    assert json.loads((tmp_path / "set-pt" / "metadata.json").read_text())["classes"] == list(WORDS)
 
 
 # Where to, and what goes wrong
