@@ -64,24 +64,26 @@ class _Plan:
     channels: int
     places: dict[PurePosixPath, tuple[str, int]]
     tested: str
+    sizes: str
+    """What becomes of images whose sizes differ; empty if they do not."""
 
 
-def read(source: Path, on_progress: Progress | None = None, arrange: Arrange = list) -> Content:
+def read(source: Path, on_progress: Progress | None = None, arrange: Arrange = list, least: int = 0) -> Content:
     """Read a folder or archive: first all headers, then the pixels, so that no image is held at its own size.
 
     The layout may stand below one single top folder. Classes are sorted by name (as numbers if all are), then put in
     order by `arrange`; images within a class are sorted by path. Where there is no test/, val/ takes its place. Images
     become square by cutting out their centre. If their sides then differ, all are resized with antialias: to 64x64 if
-    the median of the shorter sides is at least 64, else to 32x32. One channel if all are grey, else RGB. Raises
-    FatalError if the source is not of this kind, or exceeds 16 GiB of pixels.
+    the median of the shorter sides is at least 64, else to 32x32, but to no less than `least`. One channel if all are
+    grey, else RGB. Raises FatalError if the source is not of this kind, or exceeds 16 GiB of pixels.
     """
     with bombs_are_errors():
         found = _survey(source, on_progress)
-        plan = _plan(source, found, arrange)
+        plan = _plan(source, found, arrange, least)
         images = _decoded(source, plan, _encoded(source, found), on_progress)
     train, test = (Split(images[split], _labels(plan.splits[split])) for split in SPLITS)
-    notes = () if plan.tested == SPLITS[1] else (f"{INSTEAD}/ is taken as the test set: no test/ holds its classes",)
-    return Content(tuple(plan.splits["train"]), train, test, notes)
+    instead = "" if plan.tested == SPLITS[1] else f"{INSTEAD}/ is taken as the test set: no test/ holds its classes"
+    return Content(tuple(plan.splits["train"]), train, test, tuple(filter(None, (instead, plan.sizes))))
 
 
 def fingerprint(source: Path) -> str:
@@ -112,7 +114,7 @@ def _survey(source: Path, on_progress: Progress | None) -> _Survey:
     return found
 
 
-def _plan(source: Path, found: _Survey, arrange: Arrange) -> _Plan:
+def _plan(source: Path, found: _Survey, arrange: Arrange, least: int) -> _Plan:
     top = _top(source, found)
     folders = {"train": "train", "test": _tested(found, top)}
     splits = {split: _classes(found, top / folder) for split, folder in folders.items()}
@@ -126,7 +128,8 @@ def _plan(source: Path, found: _Survey, arrange: Arrange) -> _Plan:
     }
     headers = [found.images[path] for path in places]
     grey = all(item.grey for item in headers)
-    plan = _Plan(splits, _side(headers), 1 if grey else 3, places, folders["test"])
+    side = _side(headers, least)
+    plan = _Plan(splits, side, 1 if grey else 3, places, folders["test"], _sizes(headers, side))
     _check_size(source, plan)
     return plan
 
@@ -194,11 +197,20 @@ def _unlike(what: str) -> FatalError:
     )
 
 
-def _side(headers: list[Header]) -> int:
+def _side(headers: list[Header], least: int) -> int:
     sides = {item.side for item in headers}
     if len(sides) == 1:
         return sides.pop()
-    return 64 if statistics.median(item.side for item in headers) >= 64 else 32
+    return max(least, 64 if statistics.median(item.side for item in headers) >= 64 else 32)
+
+
+def _sizes(headers: list[Header], side: int) -> str:
+    sides = {item.side for item in headers}
+    if len(sides) == 1:
+        return ""
+    smaller = sum(item.side < side for item in headers)
+    enlarged = f", {smaller} of them enlarged" if smaller else ""
+    return f"its images of {min(sides)} to {max(sides)} pixels are all shown at {side}x{side}{enlarged}"
 
 
 def _check_size(source: Path, plan: _Plan) -> None:
@@ -207,7 +219,7 @@ def _check_size(source: Path, plan: _Plan) -> None:
         raise FatalError(
             f"{source} is too large: {len(plan.places)} images of {plan.channels}x{plan.side}x{plan.side} are "
             f"{needed / 2**30:.1f} GiB of pixels, at most {BUDGET >> 30} are held.\n"
-            "Shrink its images first, for example to 64x64."
+            f"Shrink its images first, for example to {min(64, plan.side // 2)}x{min(64, plan.side // 2)}."
         )
     there = next(folder for folder in (paths.data(), *paths.data().parents) if folder.exists())
     if (free := shutil.disk_usage(there).free) < needed:

@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
 from pathlib import Path
+from typing import Protocol
 
 from sdc.data import canonical, sets, store
 from sdc.data.sets import Dataset
 from sdc.ground.watch import Watch
 
-Read = Callable[[str, Path | None, int, int], Dataset]
-"""Gives a dataset by its name, the path that it comes from if not by its name, the percentage of its training images
-that is held out to be tested on, and a limit per class of the others (0 for none of either)."""
+
+class Read(Protocol):
+    """Gives a dataset."""
+
+    def __call__(self, name: str, path: Path | None, validation: int, limit: int, least: int = 0, /) -> Dataset:
+        """By its name, and the path that it comes from if not by its name.
+
+        `validation`: the percentage of its training images that is held out to be tested on; `limit`: so many per class
+        of the others; 0 for none of either. Where its source has larger images than are usual here, they are no smaller
+        than `least` pixels a side.
+        """
 
 
 def reader(watch: Watch) -> Read:
@@ -22,16 +30,27 @@ def reader(watch: Watch) -> Read:
     """
 
     @functools.cache
-    def whole(name: str, path: Path | None) -> Dataset:
+    def loaded(name: str, path: Path | None, least: int) -> Dataset:
         watch.stage(f"reading {name}", None)
-        found = store.load(name, path, lambda done, _: watch.progress(done))
+        return store.load(name, path, lambda done, _: watch.progress(done), least)
+
+    @functools.cache
+    def tell(words: str) -> None:
+        watch.say(words)
+
+    @functools.cache
+    def whole(name: str, path: Path | None, least: int) -> Dataset:
+        usual = loaded(name, path, 0)
+        found = loaded(name, path, least) if path and sets.side(usual) < least else usual
+        found = found if sets.side(found) > sets.side(usual) else usual
         if path is not None:
-            watch.say("; ".join([*found.notes, canonical.told(found.classes)]))
+            tell("; ".join([*found.notes, canonical.told(found.classes)]))
         return found
 
     @functools.cache
-    def read(name: str, path: Path | None, validation: int, limit: int) -> Dataset:
-        found = sets.held_out(whole(name, path), validation) if validation else whole(name, path)
+    def read(name: str, path: Path | None, validation: int, limit: int, least: int = 0, /) -> Dataset:
+        every = whole(name, path, least)
+        found = sets.held_out(every, validation) if validation else every
         return sets.limited(found, limit) if limit else found
 
     return read

@@ -80,6 +80,11 @@ def content_hash(content: Content | Dataset) -> str:
     return digest.hexdigest()
 
 
+def side(dataset: Dataset) -> int:
+    """How many pixels wide and high its images are."""
+    return dataset.test.images.shape[-1]
+
+
 def limited(dataset: Dataset, per_class: int) -> Dataset:
     """The same with at most the first `per_class` training images of each class, in stored order; the test set stays.
 

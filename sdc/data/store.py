@@ -30,15 +30,16 @@ log = logging.getLogger(__name__)
 FORMAT = "1"
 
 
-def load(name: str, path: Path | None = None, on_progress: Progress | None = None) -> Dataset:
+def load(name: str, path: Path | None = None, on_progress: Progress | None = None, least: int = 0) -> Dataset:
     """The dataset called `name`: one of those known by name, or, with `path`, the images there.
 
-    Those are a dataset in its published form (torchvision_folders.py) or folders of images (image_folder.py). Where
-    `name` is known by name, too, the classes are in the order of that dataset. Prepared once, in
+    Those are a dataset in its published form (torchvision_folders.py) or folders of images (image_folder.py), which, if
+    they differ in size, become no smaller than `least` pixels a side. Where `name` is known by name, too, the classes
+    are in the order of that dataset. Prepared once (for each `least`), in
     `paths.data()/prepared`; a damaged file there is made again. Raises FatalError if the name is not known, the source
     cannot be had or read, or the disk is full.
     """
-    file, make = _known(name, on_progress) if path is None else _own(name, path.expanduser(), on_progress)
+    file, make = _known(name, on_progress) if path is None else _own(name, path.expanduser(), on_progress, least)
     if ready := _read(file):
         return ready
     return _prepared(file, name, make)
@@ -51,14 +52,15 @@ def _known(name: str, on_progress: Progress | None) -> tuple[Path, Callable[[], 
     return _file(name, f"v{FORMAT}"), lambda: obtain(SOURCES[name](), folder, on_progress)
 
 
-def _own(name: str, path: Path, on_progress: Progress | None) -> tuple[Path, Callable[[], Content]]:
+def _own(name: str, path: Path, on_progress: Progress | None, least: int) -> tuple[Path, Callable[[], Content]]:
     check(path)
     if layout := torchvision_folders.choose(path, name):
         key = hashlib.sha256(f"{FORMAT} published {name} {layout.fingerprint()}".encode()).hexdigest()
         return _file(name, key[:16]), lambda: _published(layout, name, on_progress)
     rule = f"{FORMAT}, classes in order" if name in canonical.SPELLINGS else FORMAT
-    key = hashlib.sha256(f"{rule} {name} {image_folder.fingerprint(path)}".encode()).hexdigest()
-    return _file(name, key[:16]), lambda: _folder(name, path, on_progress)
+    size = f" at least {least}" if least else ""
+    key = hashlib.sha256(f"{rule} {name} {image_folder.fingerprint(path)}{size}".encode()).hexdigest()
+    return _file(name, key[:16]), lambda: _folder(name, path, on_progress, least)
 
 
 def _published(layout: Layout, name: str, on_progress: Progress | None) -> Content:
@@ -69,8 +71,8 @@ def _published(layout: Layout, name: str, on_progress: Progress | None) -> Conte
     return replace(content, notes=(f"it is {layout.dataset} in its published form and order{layout.doubt}",))
 
 
-def _folder(name: str, path: Path, on_progress: Progress | None) -> Content:
-    content = image_folder.read(path, on_progress, lambda found: canonical.arranged(name, found, str(path)))
+def _folder(name: str, path: Path, on_progress: Progress | None, least: int) -> Content:
+    content = image_folder.read(path, on_progress, lambda found: canonical.arranged(name, found, str(path)), least)
     return replace(content, notes=(*content.notes, canonical.how(name, content.classes)))
 
 

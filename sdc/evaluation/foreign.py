@@ -80,6 +80,15 @@ def load(path: Path, dataset: Dataset, name: str, stated: Stated) -> list[Found]
         raise FatalError(f"{path} is no distilled set of {dataset.name}: {error}") from error
 
 
+def side(path: Path) -> int:
+    """How many pixels high the images in a file are; 0 if it cannot be read, of which `load` tells why."""
+    try:
+        images = _content(path).experiments[0][0]
+    except FatalError:
+        return 0
+    return images.shape[2] if images.ndim == 4 else 0
+
+
 def _content(path: Path) -> _Content:
     content = stored(path)
     if isinstance(content, dict) and isinstance(content.get("data"), list) and content["data"]:

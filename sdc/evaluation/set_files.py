@@ -16,6 +16,7 @@ from sdc.evaluation.distilled import DistilledSet
 from sdc.evaluation.foreign import Stated
 from sdc.evaluation.protocol import UNIFORM, Protocol, override
 from sdc.evaluation.scoring import Result, Subject, evaluate_sets
+from sdc.evaluation.view import resizing
 from sdc.ground import hardware
 from sdc.ground.errors import FatalError, unknown
 from sdc.ground.watch import Watch
@@ -91,7 +92,10 @@ def _asked(request: Request, read: Read, watch: Watch) -> Asked:
     name = request.dataset or found.view.dataset
     own = not (request.dataset or request.data)
     held_out = cell.get("settings", {}).get("validation", 0) if own else 0
-    data = read(name, path, held_out, 0)  # what a run with a validation set is for must not be told by test images
+    least = 0 if "data_sha256" in (found.about or {}) else found.view.size  # a run of ours saw images of the usual size
+    data = read(name, path, held_out, 0, least)  # what a run with a validation set is for is not told by test images
+    if resized := resizing(data.test.images, found.view):
+        watch.say(resized)
     models = request.models or (cell.get("model") or "ConvNet",)
     subject = Subject(found, data, models, _protocol(request, found), request.seed)
     return Asked({0: subject}, name, {"run": str(request.path.resolve())})
@@ -102,15 +106,17 @@ def _foreign(request: Request, read: Read, watch: Watch) -> Asked:
     name = request.dataset or dataset_in(request.path.name) or (stem(request.data) if request.data else "")
     if not name:
         raise FatalError(f"{request.path} does not say of which data it is: give --dataset NAME or --data PATH")
-    data = read(name, request.data, 0, 0)
+    data = read(name, request.data, 0, 0, foreign.side(request.path))
     found = foreign.load(request.path, data, name, _stated(request))
-    for words in dict.fromkeys(each.said for each in found):
+    resized = resizing(data.test.images, found[0].made.view)
+    for words in filter(None, dict.fromkeys([*(each.said for each in found), resized])):
         watch.say(words)
     models = request.models or (found[0].model,)
     subjects = {
         each.experiment: Subject(each.made, data, models, _protocol(request, each.made), request.seed) for each in found
     }
-    about = {"assumed": found[0].said, "assumptions": found[0].assumptions, "run": str(request.path.resolve())}
+    assumptions = found[0].assumptions | {"test_images": resized or "as they are"}
+    about = {"assumed": found[0].said, "assumptions": assumptions, "run": str(request.path.resolve())}
     return Asked(subjects, name, about)
 
 

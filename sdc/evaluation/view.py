@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 
 import torch
@@ -51,6 +52,7 @@ class View:
             )
 
 
+@functools.lru_cache(maxsize=1)  # by identity, for the several sets of one evaluation: it takes long
 def fitted(images: Tensor, channels: int, size: int) -> Whitening:
     """The transform that training images uint8 [N,C,H,W] give, shown so, as the scripts fit it: kornia's, eps 0.1."""
     import kornia  # takes seconds to import
@@ -87,6 +89,15 @@ def resized(images: Tensor, channels: int, size: int) -> Tensor:
         shown = images_of.rgb_to_grayscale(shown) if images.shape[1] > channels else shown
         shown = images_of.resize(shown, [size, size], antialias=True)
     return shown.expand(-1, channels, -1, -1).contiguous()
+
+
+def resizing(images: Tensor, view: View) -> str:
+    """What becomes of test images uint8 [N,C,H,W] that are of another size than the view's, for people; else empty."""
+    stored = images.shape[-1]
+    if stored == view.size:
+        return ""
+    how = "enlarged" if stored < view.size else "reduced"
+    return f"test images are {stored}x{stored}, shown at {view.size}x{view.size}, {how}"
 
 
 def normalised(images: Tensor, view: View) -> Tensor:
