@@ -53,10 +53,10 @@ def _known(name: str, on_progress: Progress | None) -> tuple[Path, Callable[[], 
 
 
 def _own(name: str, path: Path, on_progress: Progress | None, least: int) -> tuple[Path, Callable[[], Content]]:
-    check(path)
     if layout := torchvision_folders.choose(path, name):
         key = hashlib.sha256(f"{FORMAT} published {name} {layout.fingerprint()}".encode()).hexdigest()
         return _file(name, key[:16]), lambda: _published(layout, name, on_progress)
+    check(path)
     rule = f"{FORMAT}, classes in order" if name in canonical.SPELLINGS else FORMAT
     size = f" at least {least}" if least else ""
     key = hashlib.sha256(f"{rule} {name} {image_folder.fingerprint(path)}{size}".encode()).hexdigest()
@@ -68,7 +68,8 @@ def _published(layout: Layout, name: str, on_progress: Progress | None) -> Conte
     if canonical.arranged(name, content.classes, str(layout.where)) != list(content.classes):
         told = canonical.told(content.classes)
         raise FatalError(f"{layout.where}: its classes are not in the order of {name}: {told}\nUnpack it again.")
-    return replace(content, notes=(f"it is {layout.dataset} in its published form and order{layout.doubt}",))
+    usual = f"it is {layout.dataset} in its published form and order{layout.doubt}"
+    return replace(content, notes=content.notes or (usual,))
 
 
 def _folder(name: str, path: Path, on_progress: Progress | None, least: int) -> Content:

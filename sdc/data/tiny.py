@@ -60,7 +60,8 @@ def read(path: Path, on_progress: Progress | None = None) -> Content:
     """The train and val images of the zip or the folder, val as the test set: its own test set has no labels.
 
     Labels follow wnids.txt; a class is called as in words.txt. Train images are sorted by class and file name, val
-    images stand as in val_annotations.txt. Raises FatalError if a file is missing, or a class not in wnids.txt.
+    images stand as in val_annotations.txt, in whichever folders of val/ they lie. Raises FatalError if a file is
+    missing, or a class not in wnids.txt.
     """
     with bombs_are_errors(), damage_is_fatal(path), _opened(path) as tree:
         wnids = tree.lines(WNIDS)
@@ -106,9 +107,10 @@ def _train(tree: _Tree, wnids: Sequence[str]) -> Iterator[tuple[str, int]]:
 
 
 def _val(tree: _Tree, wnids: Sequence[str]) -> Iterator[tuple[str, int]]:
+    below = {name.rsplit("/", 1)[1]: name for name in tree.names if name.startswith("val/")}
     for line in tree.lines(VAL):
         file, wnid = line.split("\t")[:2]
-        yield f"val/images/{file}", _label(tree, wnids, wnid)
+        yield below.get(file, f"val/images/{file}"), _label(tree, wnids, wnid)
 
 
 def _label(tree: _Tree, wnids: Sequence[str], wnid: str) -> int:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from sdc.data import canonical, pickled, tiny
+from sdc.data import canonical, pickled, tiny, tiny_tensors
 from sdc.data.members import damage_is_fatal, folder_files
 from sdc.data.sets import Content, Progress, Split
 from sdc.ground import files
@@ -72,7 +72,9 @@ def choose(path: Path, name: str) -> Layout | None:
 
 def _found(path: Path, name: str) -> Iterator[Layout]:
     if path.is_file():
-        if tiny.is_zip(path):
+        if path.suffix.lower() == tiny_tensors.ENDING:
+            yield _tiny_tensors(path)
+        elif tiny.is_zip(path):
             yield _tiny(path)
         return
     if tiny.is_folder(path):
@@ -85,6 +87,8 @@ def _found(path: Path, name: str) -> Iterator[Layout]:
 def _in(folder: Path, name: str) -> Iterator[Layout]:
     if tiny.is_folder(folder):
         yield _tiny(folder)
+    elif (folder / tiny_tensors.FILE).is_file():
+        yield _tiny_tensors(folder / tiny_tensors.FILE)
     if (folder / BATCHES[0]).is_file():
         yield _cifar(folder, "cifar10", BATCHES, ("test_batch",), "batches.meta", ("labels", "label_names"))
     if all((folder / file).is_file() for file in ("train", "test", "meta")):
@@ -100,6 +104,10 @@ def _tiny(path: Path) -> Layout:
         return [real for _, real, is_folder in folder_files(path) if not is_folder]
 
     return Layout("tinyimagenet", path, used, lambda on_progress: tiny.read(path, on_progress))
+
+
+def _tiny_tensors(path: Path) -> Layout:
+    return Layout("tinyimagenet", path, lambda: [path], lambda _: tiny_tensors.read(path))
 
 
 def _cifar(

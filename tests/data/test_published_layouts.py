@@ -335,6 +335,14 @@ def test_the_unpacked_folder_is_the_dataset_that_is_downloaded(tmp_path: Path) -
     assert torch.equal(found.test.labels, zipped.test.labels)
 
 
+def test_val_images_sorted_below_val_images_are_found(tmp_path: Path) -> None:
+    """As ImageFolder(val/images) of MTT's scripts needs them."""
+    moved = {"val/images/val_1.JPEG": "val/images/n01/val_1.JPEG", "val/images/val_0.JPEG": "val/images/n02/val_0.JPEG"}
+    content = {moved.get(name, name): data for name, data in TINY.items()}
+    found = load("tinyimagenet", tiny_folder(tmp_path / "d", content))
+    assert found.sha256 == load("tinyimagenet", tiny_folder(tmp_path / "same", TINY)).sha256
+
+
 def test_val_images_sorted_into_folders_make_it_a_folder_of_images(tmp_path: Path) -> None:
     """As many scripts rearrange it; its own `test/images` has no labels. Two classes are nobody's order: by name."""
     moved = {"val/images/val_1.JPEG": "val/n01/images/val_1.JPEG", "val/images/val_0.JPEG": "val/n02/images/val_0.JPEG"}
