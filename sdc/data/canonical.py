@@ -96,8 +96,13 @@ def labels(dataset: str, found: Sequence[str], *, numbers: bool = True) -> list[
         return None
     if numbers and _labels(found) == set(range(len(found))):
         return [int(name) for name in found]
+    return places(known, found)
+
+
+def places(known: Spellings, found: Sequence[str]) -> list[int] | None:
+    """The label that each of the class names `found` has among `known`; None unless they are those, each once."""
     there = [place for name in found if (place := _label(known, name)) is not None]
-    return there if len(set(there)) == len(known) else None
+    return there if len(known) == len(found) == len(set(there)) else None
 
 
 def label(dataset: str, name: str) -> int | None:

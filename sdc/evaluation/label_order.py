@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from sdc.data import canonical
+from sdc.data.imagenet_subsets import SUBSETS
 from sdc.data.sets import Dataset
 from sdc.data.tiny_classes import WNIDS
 from sdc.ground.errors import FatalError
@@ -54,7 +55,7 @@ class _Classes:
 
     data: Dataset
     known: str
-    """The dataset known by name whose classes they are, or empty."""
+    """The dataset or subset known by name whose classes they are, or empty."""
     labels: tuple[int, ...]
     """The label that each has there."""
 
@@ -182,7 +183,7 @@ def _json(file: Path) -> Mapping[str, Any]:
 def _of_scripts(classes: _Classes, apart: bool) -> Order:
     """Of all datasets known by name, scripts number the classes of Tiny ImageNet alone in several ways."""
     if classes.known != _TINY:
-        return classes.own()
+        return (_of_subset(classes) if apart else None) or classes.own()
     if apart:
         return classes.by_name("wnids sorted, as MTT, TESLA, FTD and DATM number Tiny ImageNet; else: --label-order")
     if classes.data.numbered:
@@ -191,3 +192,12 @@ def _of_scripts(classes: _Classes, apart: bool) -> Order:
         "assumed to be wnids sorted: DC's tinyimagenet.pt has an order of its own, which --data tinyimagenet.pt or "
         "--label-order tells"
     )
+
+
+def _of_subset(classes: _Classes) -> Order | None:
+    """As the scripts that distil a subset of ImageNet number its classes, which is not by wnid."""
+    for subset, known in SUBSETS.items():
+        if labels := canonical.places(known, classes.data.classes):
+            why = f"as MTT and its successors number {subset}; else: --label-order"
+            return _Classes(classes.data, subset, tuple(labels)).published(why)
+    return None

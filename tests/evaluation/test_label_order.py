@@ -12,6 +12,7 @@ from torch import Tensor
 from torchvision.datasets import ImageFolder
 
 from sdc.data import store
+from sdc.data.imagenet_subsets import SUBSETS
 from sdc.data.tiny_classes import WNIDS, WORDS
 from sdc.evaluation import distilled, foreign
 from sdc.evaluation.foreign import Found, Stated
@@ -150,6 +151,51 @@ def test_the_order_of_dc_s_tinyimagenet_pt_is_assumed_and_can_be_told(given: Pat
     assert told.made.labels.tolist() == [WNIDS.index(wnid) for wnid in reversed(theirs)]
     assert told.assumptions["stated"] == ["order"]
     assert "classes.txt; mapped" in told.said
+
+
+# Subsets of ImageNet, which MTT and its successors do not number by wnid.
+
+WOOF = (
+    *("n02096294", "n02093754", "n02111889", "n02088364", "n02086240", "n02089973", "n02087394", "n02115641"),
+    *("n02099601", "n02105641"),
+)
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        WOOF,
+        ("australian_terrier", "border_terrier", "samoyed", "beagle", "shih-tzu", "english_foxhound",
+         "rhodesian_ridgeback", "dingo", "golden_retriever", "english_sheepdog"),
+    ],
+    ids=["wnids", "words"],
+)  # fmt: skip
+def test_a_subset_of_imagenet_is_numbered_as_by_the_scripts_that_distil_it(
+    tmp_path: Path, names: tuple[str, ...]
+) -> None:
+    picture = encoded(torch.zeros(8, 8, 3).byte().numpy())
+    given = as_folder(tmp_path / "dogs", {f"{part}/{n}/0.png": picture for n in names for part in ("train", "val")})
+    data = store.load("dogs", given)
+    assert list(data.classes) == sorted(names)
+    found = read(save(tmp_path, images_of(data), torch.arange(10)), data, "dogs")
+    assert [data.classes[label] for label in found.made.labels] == list(names)
+    assert found.assumptions["labels"]["order"] == list(names)
+    assert "as MTT and its successors number imagewoof; else: --label-order" in found.said
+    by_name = read(tmp_path / "images_1.pt", data, "dogs", order="sorted")
+    assert by_name.made.labels.tolist() == list(range(10))
+
+
+def test_each_subset_has_the_wnids_of_its_names() -> None:
+    """ImageNet numbers its classes by sorted wnid, and torchvision lists their names by number."""
+    from torchvision.models._meta import _IMAGENET_CATEGORIES as CATEGORIES
+
+    words = dict(zip(WNIDS, WORDS, strict=True))
+    numbered = {}
+    for wnid, *names in (known for subset in SUBSETS.values() for known in subset):
+        numbered[wnid] = CATEGORIES.index(names[0])
+        assert wnid not in words or set(names) & set(words[wnid].split(", "))
+    assert sorted(numbered, key=numbered.__getitem__) == sorted(numbered)
+    assert len(numbered) == 10 * len(SUBSETS) - 3  # banana, lemon and lion are in two
 
 
 # --label-order for any data.
