@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from sdc.data import canonical
 from sdc.data.imagenet_subsets import SUBSETS
 from sdc.data.sets import Dataset
 from sdc.data.tiny_classes import WNIDS
+from sdc.evaluation.distilled import DistilledSet
 from sdc.ground.errors import FatalError
 
 WORDS = ("wnids", "sorted", "data")
@@ -113,6 +114,19 @@ def find(path: Path, data: Dataset, name: str, asked: str | None, *, apart: bool
     if asked:
         return _asked(classes, asked)
     return _told(path, classes) or _of_scripts(classes, apart)
+
+
+def of_set(made: DistilledSet, data: Dataset, name: str) -> tuple[DistilledSet, str]:
+    """A set that names its classes, with its labels in the order of the data's, and what was done for it in words.
+
+    The set itself, and no words, where the orders are the same; so, too, where the classes have other names, as those
+    of another dataset of as many classes.
+    """
+    order = _known(data, name).named(made.view.classes, "as the set itself says")
+    if order is None or not order.moved:
+        return made, ""
+    view = replace(made.view, classes=data.classes)
+    return replace(made, labels=order.mapped(made.labels), view=view), order.said
 
 
 def _known(data: Dataset, name: str) -> _Classes:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from sdc.data.reading import Read, reader, stem
-from sdc.evaluation import distilled, experiments, foreign
+from sdc.evaluation import distilled, experiments, foreign, label_order
 from sdc.evaluation.assumptions import dataset_in
 from sdc.evaluation.distilled import DistilledSet
 from sdc.evaluation.foreign import Stated
@@ -94,8 +94,9 @@ def _asked(request: Request, read: Read, watch: Watch) -> Asked:
     held_out = cell.get("settings", {}).get("validation", 0) if own else 0
     least = 0 if "data_sha256" in (found.about or {}) else found.view.size  # a run of ours saw images of the usual size
     data = read(name, path, held_out, 0, least)  # what a run with a validation set is for is not told by test images
-    if resized := resizing(data.test.images, found.view):
-        watch.say(resized)
+    found, renumbered = label_order.of_set(found, data, name)
+    for words in filter(None, (resizing(data.test.images, found.view), renumbered)):
+        watch.say(words)
     models = request.models or (cell.get("model") or "ConvNet",)
     subject = Subject(found, data, models, _protocol(request, found), request.seed)
     return Asked({0: subject}, name, {"run": str(request.path.resolve())})

@@ -12,10 +12,13 @@ from torch import Tensor
 from torchvision.datasets import ImageFolder
 
 from sdc.data import store
+from sdc.data.canonical import FASHION
 from sdc.data.imagenet_subsets import SUBSETS
 from sdc.data.tiny_classes import WNIDS, WORDS
-from sdc.evaluation import distilled, foreign
+from sdc.evaluation import distilled, foreign, label_order
+from sdc.evaluation.distilled import DistilledSet
 from sdc.evaluation.foreign import Found, Stated
+from sdc.evaluation.protocol import Protocol
 from sdc.evaluation.view import View, normalised
 from sdc.ground.errors import FatalError
 from tests.conftest import Sdc
@@ -262,3 +265,32 @@ def test_an_export_says_itself_in_which_order_it_is(given: Path, tmp_path: Path)
     found = read(file, data)
     assert found.made.labels.tolist() == list(range(200))
     assert "as metadata.json beside it says" in found.said
+
+
+def test_a_set_that_names_its_classes_is_judged_by_data_in_another_order(sdc: Sdc, tmp_path: Path) -> None:
+    pictures = torch.randint(0, 256, (10, 8, 8, 3), generator=torch.Generator().manual_seed(0)).byte().numpy()
+    names = [name.replace("/", "_") for name in FASHION]
+    given = as_folder(
+        tmp_path / "clothes",
+        {f"{part}/{name}/0.png": encoded(pictures[k]) for k, name in enumerate(names) for part in ("train", "test")},
+    )
+    in_order, by_name = store.load("fashionmnist", given), store.load("clothes", given)
+    assert (list(in_order.classes), list(by_name.classes)) == (names, sorted(names))
+    soft = torch.randn(10, 10, generator=torch.Generator().manual_seed(1)) + 6 * torch.eye(10)
+    for kind, labels in (("hard", torch.arange(10)), ("soft", soft)):
+        view = View("fashionmnist", FASHION, 3, 8, **CIFAR)
+        made = DistilledSet(images_of(in_order), labels, view, Protocol(lr=0.1, epochs=30, networks=1))
+        distilled.save(made, tmp_path / f"{kind}.safetensors")
+        brief = ("evaluate", tmp_path / f"{kind}.safetensors", "--data", given, "--model", "ConvNetD1", "--json")
+        right, found = sdc(*brief, "--dataset", "fashionmnist"), sdc(*brief, "--dataset", "clothes")
+        assert found.code == 0, found
+        assert "mapped" not in right.err
+        assert "label 0 = T-shirt_top, 1 = Trouser," in " ".join(found.err.split())
+        assert "(as the set itself says; mapped to the order of the data)" in " ".join(found.err.split())
+        assert right.json["mean"] > 0.8
+        assert found.json["mean"] > 0.8
+    renumbered, _ = label_order.of_set(made, by_name, "clothes")
+    assert [sorted(names).index(name) for name in names] == [
+        int(row.argmax()) for row in renumbered.labels
+    ]  # each row is highest where its own class is
+    assert label_order.of_set(made, in_order, "fashionmnist") == (made, "")
