@@ -55,6 +55,10 @@ class Option:
     default: Value
     help: str
     choices: tuple[Value, ...] = ()
+    positive: bool = False
+    """Whether it must be above 0."""
+    words: tuple[str, ...] = ()
+    """If any: it is some of these joined by _, or none."""
 
 
 @dataclass(frozen=True)
@@ -106,6 +110,7 @@ class Adapter:
     """Dataset names of this project that the script knows itself, and what it calls them."""
     slots: tuple[Slot, ...]
     models: tuple[str, ...]
+    """The networks that it distils with."""
     options: Mapping[str, Option]
     recipes: Mapping[str, Any]
     """Hyper-parameters by recipe, as adapters/recipes/*.toml holds them."""
@@ -124,10 +129,15 @@ class Adapter:
     """Text files that the script reads in its working folder, by name."""
     loss: str = ""
     """What the script calls the loss that it logs behind each step; empty if it logs none."""
+    start: str = ""
+    """The option that says what the synthetic images start from: at `noise` no real image is needed for that; empty if
+    they always start from real ones."""
     average: str = ""
     """The option that is the decay of a moving average of the images, which is then the outcome; empty if none is."""
     loop: str = "it"
     """The variable of the script's loop over its iterations, where a run goes on that was cut short."""
+    without: Mapping[str, str] = field(default_factory=dict)
+    """Why it does not distil with networks that other methods distil with, by their names."""
     saves: str = ""
     """What the one file begins with in which the script saves images and labels together, as `res_DC`; empty if it
     saves images_N.pt, labels_N.pt and, where it learns the rate, lr_N.pt."""

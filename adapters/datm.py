@@ -10,8 +10,8 @@ from sdc.adapters.base import Adapter, Job, Option, Patch, Upstream, Value
 
 OPTIONS = trajectories.OPTIONS | {
     "lr_img": Option(1000, trajectories.OPTIONS["lr_img"].help),  # its configuration takes whole numbers only
-    "syn_steps": Option(80, trajectories.OPTIONS["syn_steps"].help),
-    "expert_epochs": Option(2, trajectories.OPTIONS["expert_epochs"].help),
+    "syn_steps": Option(80, trajectories.OPTIONS["syn_steps"].help, positive=True),
+    "expert_epochs": Option(2, trajectories.OPTIONS["expert_epochs"].help, positive=True),
     "pix_init": Option(
         "samples_predicted_correctly",
         "what the synthetic images start from: any real images, or real images that an expert puts in their class",

@@ -35,5 +35,6 @@ ADAPTER = Adapter(
     steps=vico.matching_steps,
     evaluation=evaluation,
     advice=vico.ADVICE,
+    start="init",
     saves="res_DC",
 )

@@ -12,8 +12,7 @@ ADAPTER = Adapter(
     patch=vico.MAIN_DM,
     datasets=vico.DATASETS,
     slots=vico.SLOTS,
-    # It matches features, so the network needs the script's `embed`: MLP and LeNet have none there. Networks with batch
-    # normalisation go through the script's other branch, which the patch does not reach.
+    # Networks with batch normalisation go through the script's other branch, which the patch does not reach.
     models=(*vico.CONVNETS, "AlexNet", "VGG11", "ResNet18"),
     options=vico.OPTIONS
     | {
@@ -28,5 +27,9 @@ ADAPTER = Adapter(
     steps=lambda job: int(job.options["Iteration"]) + 1,
     evaluation=vico.augmented_evaluation,
     advice=vico.ADVICE,
+    start="init",
+    without=dict.fromkeys(
+        ("MLP", "LeNet"), "it matches features, for which its script's networks of that kind have no `embed`"
+    ),
     saves="res_DM",
 )

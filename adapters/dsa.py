@@ -25,5 +25,6 @@ ADAPTER = Adapter(
     steps=vico.matching_steps,
     evaluation=vico.augmented_evaluation,
     advice=vico.ADVICE,
+    start="init",
     saves="res_DSA",
 )

@@ -33,5 +33,6 @@ ADAPTER = Adapter(
     advice=trajectories.ADVICE,
     experts=trajectories.FLAT,
     loss="Grand_Loss",
+    start="pix_init",
     average="ema_decay",
 )

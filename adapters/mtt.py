@@ -32,4 +32,5 @@ ADAPTER = Adapter(
     advice=trajectories.ADVICE,
     experts=trajectories.SGD,
     loss="Grand_Loss",
+    start="pix_init",
 )

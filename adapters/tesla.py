@@ -33,4 +33,6 @@ ADAPTER = Adapter(
     | {"memory": "Lower --set batch_syn=... or --ipc, or take a shallower network (--model ConvNetD2)."},
     experts=trajectories.SGD,
     loss="Grand_Loss",
+    start="pix_init",
+    without=dict.fromkeys(trajectories.WIDE, "its script knows ConvNets of one width only"),
 )

@@ -17,34 +17,35 @@ SLOTS = (
 )
 DEEP = ("ConvNet", "ConvNetD1", "ConvNetD2", "ConvNetD3", "ConvNetD4")
 WIDE = ("ConvNetW32", "ConvNetW64", "ConvNetW128", "ConvNetW256")
-AUGMENTATIONS = "color_crop_cutout_flip_scale_rotate"
+_WORDS = ("color", "crop", "cutout", "flip", "scale", "rotate")
+AUGMENTATIONS = "_".join(_WORDS)
 
 OPTIONS = {
     "Iteration": Option(5000, "distillation steps"),
     "lr_img": Option(1000.0, "learning rate of the synthetic images"),
     "lr_lr": Option(1e-5, "learning rate of the learned learning rate"),
     "lr_teacher": Option(0.01, "what the learned learning rate starts from"),
-    "syn_steps": Option(20, "training steps on the synthetic images, in a distillation step"),
-    "expert_epochs": Option(3, "epochs of an expert that these steps are to match"),
+    "syn_steps": Option(20, "training steps on the synthetic images, in a distillation step", positive=True),
+    "expert_epochs": Option(3, "epochs of an expert that these steps are to match", positive=True),
     "max_start_epoch": Option(25, "a match starts before this epoch of an expert"),
     "batch_syn": Option(0, "synthetic images in a training step; 0 for all"),
-    "batch_train": Option(256, "batch size of networks trained on the synthetic images"),
+    "batch_train": Option(256, "batch size of networks trained on the synthetic images", positive=True),
     "pix_init": Option("real", "what the synthetic images start from", choices=("noise", "real")),
-    "dsa_strategy": Option(AUGMENTATIONS, "augmentations, one drawn a step, joined by _"),
+    "dsa_strategy": Option(AUGMENTATIONS, "augmentations, one drawn a step, joined by _", words=_WORDS),
     "zca": Option(0, "1 to whiten all images (ZCA)", choices=(0, 1)),
 }
 _EXPERT_OPTIONS = {
-    "num_experts": Option(100, "expert networks"),
-    "train_epochs": Option(50, "epochs of an expert"),
+    "num_experts": Option(100, "expert networks", positive=True),
+    "train_epochs": Option(50, "epochs of an expert", positive=True),
     "expert_lr": Option(0.01, "learning rate of the experts"),
-    "expert_batch": Option(256, "batch size of the experts"),
+    "expert_batch": Option(256, "batch size of the experts", positive=True),
     "expert_momentum": Option(0.0, "momentum of the experts"),
     "expert_l2": Option(0.0, "weight decay of the experts"),
-    "expert_dsa_strategy": Option(AUGMENTATIONS, "augmentations of the experts, joined by _"),
+    "expert_dsa_strategy": Option(AUGMENTATIONS, "augmentations of the experts, joined by _", words=_WORDS),
     "expert_seed": Option(0, "the same seed gives the same experts, whatever the seed of the run"),
 }
 _FLAT_OPTIONS = {
-    "train_epochs": Option(100, "epochs of an expert"),
+    "train_epochs": Option(100, "epochs of an expert", positive=True),
     "rho_max": Option(0.01, "how far the experts' flatness is probed, at most"),
     "rho_min": Option(0.01, "how far the experts' flatness is probed, at least"),
     "alpha": Option(0.3, "weight of the experts' surrogate gap"),
@@ -128,7 +129,7 @@ def refuse(job: Job) -> str | None:
             f"and experts have {job.experts['train_epochs']} (train_epochs)"
         )
     if job.slot.size > 32 and job.model in WIDE:
-        return f"its {job.model} takes 32x32 images only, not {job.slot.size}x{job.slot.size}: take ConvNetD4"
+        return f"its {job.model} takes 32x32 images only, not {job.slot.size}x{job.slot.size}"
     return None
 
 

@@ -54,13 +54,14 @@ IPC = (1, 10, 20, 30, 40, 50)
 
 OPTIONS = {
     "lr_img": Option(0.1, "learning rate of the synthetic images"),
-    "lr_net": Option(0.01, "learning rate of networks trained on the synthetic images"),
-    "batch_real": Option(256, "real images of a class compared with the synthetic ones in a step"),
-    "batch_train": Option(256, "batch size of networks trained on the synthetic images"),
+    "lr_net": Option(0.01, "learning rate of networks trained on the synthetic images", positive=True),
+    "batch_real": Option(256, "real images of a class compared with the synthetic ones in a step", positive=True),
+    "batch_train": Option(256, "batch size of networks trained on the synthetic images", positive=True),
     "init": Option("noise", "what the synthetic images start from", choices=("noise", "real")),
 }
 DIS_METRIC = Option("ours", "distance between gradients", choices=("ours", "mse", "cos"))
-DSA_STRATEGY = Option("color_crop_cutout_flip_scale_rotate", "augmentations, one drawn a step, joined by _")
+_AUGMENTATIONS = ("color", "crop", "cutout", "flip", "scale", "rotate")
+DSA_STRATEGY = Option("_".join(_AUGMENTATIONS), "augmentations, one drawn a step, joined by _", words=_AUGMENTATIONS)
 ADVICE = {
     "diverged": "Lower the learning rate of the images (--set lr_img=...) or the weight (--weight).",
     "memory": "Lower --set batch_real=..., --ipc, or take a narrower network (--model ConvNetW64).",

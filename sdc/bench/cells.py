@@ -14,6 +14,7 @@ from sdc.bench.choices import Candidate, Choice
 from sdc.bench.spec import AUTO, CHOSEN, Part, Spec, Weight
 from sdc.data.reading import reader, stem
 from sdc.distillation import calibrate, experts, run
+from sdc.evaluation import networks
 from sdc.ground.errors import FatalError
 from sdc.ground.watch import Quiet, Watch
 from sdc.plan.request import Plan, Request, plan
@@ -200,6 +201,7 @@ class _Planner:
     def _entry(self, request: Request, asked: Weight, weight: float | None) -> Cell | Waiting:
         if (request, asked) not in self.entries:
             planned = self._plan(replace(request, weight=weight or 0.0))
+            self._check_models(planned)
             settings, matched = planned.settings, _experts(planned)
             self.entries[request, asked] = (
                 Waiting(request, asked, matched, settings.validation)
@@ -216,6 +218,12 @@ class _Planner:
                 )
             )
         return self.entries[request, asked]
+
+    def _check_models(self, planned: Plan) -> None:
+        """Raises FatalError if a set is to be judged by a network that does not take its images."""
+        slot = planned.slot
+        for model in self.spec.models:
+            networks.check(model, slot.channels, slot.classes, slot.size)
 
     def _number(self, base: Request, asked: Weight) -> float | None:
         """The weight that the spec's word means; None as long as it has to be measured."""

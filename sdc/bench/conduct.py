@@ -16,6 +16,7 @@ from sdc.bench.cells import Bench, Cell, Group, Task, Waiting
 from sdc.bench.spec import Spec
 from sdc.bench.work import More
 from sdc.ground.errors import FatalError
+from sdc.ground.files import made
 from sdc.ground.watch import Watch
 from sdc.patching import apply
 from sdc.patching.methods import find
@@ -67,6 +68,7 @@ def _more(asked: Spec) -> More:
 def carry_out(look: Callable[[], Outlook], engine: Engine, runs: Path, watch: Watch) -> Outlook:
     """Do what there is to do, and what that makes possible, until nothing is left; nothing is tried twice."""
     tried: set[str] = set()
+    made(runs)
     while True:
         ahead = look()
         _record(ahead.bench, runs)

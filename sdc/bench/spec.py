@@ -11,7 +11,9 @@ from typing import Any
 
 from sdc.adapters.base import Value
 from sdc.adapters.registry import ADAPTERS
+from sdc.evaluation import networks
 from sdc.ground.errors import FatalError, unknown
+from sdc.plan import schedule
 
 Weight = float | str
 """A number; `auto:F`, the weight at which the penalty's image gradient is F times as long as the matching loss's; or
@@ -107,6 +109,8 @@ def _spec(found: Mapping[str, Any], path: Path) -> Spec:
     _only(evaluate, set(_EVALUATE), f"{where}: [evaluate]")
     if (protocol := evaluate.get("protocol", "upstream")) not in ("upstream", "uniform"):
         raise unknown(f"protocol in {where}", str(protocol), ["upstream", "uniform"])
+    for model in evaluate.get("models", []):
+        networks.known(str(model))
     return Spec(
         methods=tuple(lists["methods"]),
         datasets=tuple(lists["datasets"]),
@@ -167,6 +171,8 @@ def _part(found: Mapping[str, Any], own: Mapping[str, Any], where: str) -> Part:
         raise FatalError(
             f'{where}: the weight "chosen" needs candidates: [choose] with weights = ["auto:0.1", "auto:0.3"]'
         )
+    for word in _list(merged, "schedules", where):
+        schedule.options(word)
     return Part(
         weights=weights,
         schedules=tuple(_list(merged, "schedules", where)),

@@ -151,9 +151,9 @@ def _floor(planned: Plan, where: Path) -> Result:
 def floor(found: DistilledSet, dataset: Dataset, protocol: Protocol, model: str, seed: int) -> Result:
     """Scores of random real images, as many a class as the set has, shown as it was and trained on in its way."""
     ipc = len(found.images) // len(dataset.classes)
-    images = normalised(dataset.train.images[drawn(dataset, ipc, f"floor/{seed}")], found.view)
-    labels = distilled.hard_labels(len(dataset.classes), ipc)
-    real = replace(found, images=images, labels=labels, protocol=protocol, lr=None)
+    chosen = drawn(dataset, ipc, f"floor/{seed}")  # fewer of a class that has fewer
+    images = normalised(dataset.train.images[chosen], found.view)
+    real = replace(found, images=images, labels=dataset.train.labels[chosen], protocol=protocol, lr=None)
     return evaluate_sets([Subject(real, dataset, [model], protocol, seed)], Quiet())[0]
 
 

@@ -50,6 +50,18 @@ def same(dataset: str, other: str) -> bool:
     return SPELLINGS[dataset] == SPELLINGS[other]
 
 
+def of(name: str, classes: Sequence[str]) -> str | None:
+    """The dataset known by name whose classes these are, label by label: the one of that name, else one that fits."""
+    if len(SPELLINGS.get(name, ())) == len(classes):
+        return name
+    fitting = (
+        other
+        for other, known in SPELLINGS.items()
+        if len(known) == len(classes) and all(_label(known, each) == label for label, each in enumerate(classes))
+    )
+    return next(fitting, None)
+
+
 def arranged(dataset: str, found: Sequence[str], where: str) -> list[str]:
     """The class names `found` in the order of the dataset's labels, if it is known by name and has as many classes.
 

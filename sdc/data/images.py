@@ -15,7 +15,8 @@ from PIL import Image, UnidentifiedImageError
 from sdc.ground.errors import FatalError
 
 ENDINGS = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".gif", ".ppm", ".pgm", ".tif", ".tiff")
-FORMATS = ("PNG", "JPEG", "MPO", "BMP", "WEBP", "GIF", "PPM", "TIFF")
+FORMATS = ("PNG", "JPEG", "BMP", "WEBP", "GIF", "PPM", "TIFF")
+"""PIL reads MPO, the format of some cameras, as JPEG, and does not know it under a name of its own."""
 SIXTEEN_BIT = ("I", "I;16", "I;16B", "I;16L")
 GREY = ("1", "L", "LA", *SIXTEEN_BIT)
 

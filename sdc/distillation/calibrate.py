@@ -26,7 +26,7 @@ from torch import Tensor
 from sdc.distillation import experts, jobs, process
 from sdc.ground import hardware
 from sdc.ground.errors import FatalError
-from sdc.ground.files import no_space_is_fatal, write_text
+from sdc.ground.files import made, no_space_is_fatal, write_text
 from sdc.ground.watch import Watch
 from sdc.patching import apply, clones
 from sdc.plan.cell import Cell, in_the_clear
@@ -96,7 +96,7 @@ def measure(plan: Plan, runs: Path, watch: Watch, updates: int = UPDATES) -> Cal
     if updates < 1:
         raise FatalError(f"--updates {updates}: at least one")
     where = file(plan, runs, updates)
-    where.parent.mkdir(parents=True, exist_ok=True)
+    made(where.parent)
     with FileLock(where.with_name(f".{where.stem}.lock")), no_space_is_fatal(where):
         if found := known(plan, runs, updates):
             watch.say(f"measured already: {where}")

@@ -23,7 +23,7 @@ from sdc.evaluation.scoring import Result, Subject, evaluate_sets
 from sdc.evaluation.training import Score
 from sdc.evaluation.view import View, Whitening
 from sdc.ground import hardware
-from sdc.ground.files import no_space_is_fatal, write_text
+from sdc.ground.files import made, no_space_is_fatal, write_text
 from sdc.ground.watch import Watch
 from sdc.launcher.job import Job
 from sdc.patching import apply, clones
@@ -73,7 +73,7 @@ def _folder(plan: Plan, runs: Path) -> Path:
 @contextmanager
 def _begun(folder: Path, watch: Watch) -> Iterator[Path]:
     """Within, a run's folder is there, and nobody else is at work in it."""
-    folder.mkdir(parents=True, exist_ok=True)
+    made(folder)
     with FileLock(folder / ".lock"), no_space_is_fatal(folder):
         process.wait_for_orphan(folder / "log.txt", watch)
         yield folder

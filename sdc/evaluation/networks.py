@@ -7,9 +7,10 @@ literature's code creates them, so that one seed draws the same initial weights 
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import partial
+from functools import cache, partial
 
 import torch
 from torch import Tensor, nn
@@ -186,6 +187,8 @@ _BUILDERS: dict[str, Builder] = {
     "VGG11BN": partial(_vgg11, norm=_batch),
 }
 NAMES = tuple(_BUILDERS)
+_NO_ROOM = (RuntimeError, ValueError, ZeroDivisionError)
+"""What torch raises where layers leave nothing of an image."""
 
 
 def known(name: str) -> str:
@@ -195,10 +198,34 @@ def known(name: str) -> str:
     return name
 
 
+def check(name: str, channels: int, classes: int, size: int) -> None:
+    """Raise FatalError unless this network takes images of this size."""
+    if not takes(known(name), channels, classes, size):
+        taking = [other for other in NAMES if takes(other, channels, classes, size)]
+        raise FatalError(
+            f"images of {size}x{size} pixels are too small for {name}. Models that take them: {', '.join(taking)}"
+        )
+
+
+@cache
+def takes(name: str, channels: int, classes: int, size: int) -> bool:
+    """Whether this network takes images of this size. Only shapes are followed, nothing is drawn."""
+    with torch.device("meta"), warnings.catch_warnings(action="ignore"):
+        try:
+            _BUILDERS[name](channels, classes, size)
+        except (*_NO_ROOM, FatalError):
+            return False
+    return True
+
+
 def build(name: str, channels: int, classes: int, size: int, seed: int) -> Network:
     """A fresh network, on the CPU, for images [N,channels,size,size]; its weights depend on `seed` alone."""
     with _seeded(seed):
-        return _BUILDERS[known(name)](channels, classes, size)
+        try:
+            return _BUILDERS[known(name)](channels, classes, size)
+        except _NO_ROOM:
+            check(name, channels, classes, size)
+            raise
 
 
 @contextmanager

@@ -11,8 +11,8 @@ from typing import Any
 from torch import Tensor
 
 from sdc.data.sets import Dataset
+from sdc.evaluation import networks
 from sdc.evaluation.distilled import DistilledSet
-from sdc.evaluation.networks import known
 from sdc.evaluation.protocol import Protocol, to_dict
 from sdc.evaluation.training import Score, Trial, evaluate_all, summary
 from sdc.evaluation.view import alike, normalised
@@ -54,7 +54,9 @@ def evaluate_sets(subjects: Sequence[Subject], watch: Watch, stack: bool | None 
     """
     memory.reset()
     began = time.monotonic()
-    models = [known(model) for model in dict.fromkeys(model for subject in subjects for model in subject.models)]
+    models = list(dict.fromkeys(model for subject in subjects for model in subject.models))
+    for subject in subjects:
+        _check_models(subject)
     scores: list[dict[str, list[Score]]] = [{} for _ in subjects]
     with _memory_is_fatal():
         shown = _shown(subjects)
@@ -69,6 +71,13 @@ def evaluate_sets(subjects: Sequence[Subject], watch: Watch, stack: bool | None 
     earlier = sum(score.seconds for subject in subjects for score in subject.scored)
     beside = time.monotonic() - began + earlier - sum(score.seconds for of_set in each for score in of_set)
     return [_result(subject, of_set, beside / len(subjects)) for subject, of_set in zip(subjects, each, strict=True)]
+
+
+def _check_models(subject: Subject) -> None:
+    """Raise FatalError for a network that does not take the set's images, before another is trained."""
+    view = subject.found.view
+    for model in subject.models:
+        networks.check(model, view.channels, len(view.classes), view.size)
 
 
 def _trial(subject: Subject, shown: Tensor) -> Trial:

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from sdc.data.reading import Read, reader, stem
-from sdc.evaluation import distilled, experiments, foreign, label_order
+from sdc.data.sets import Dataset
+from sdc.evaluation import distilled, experiments, foreign, label_order, networks
 from sdc.evaluation.assumptions import dataset_in
 from sdc.evaluation.distilled import DistilledSet
 from sdc.evaluation.foreign import Stated
@@ -82,24 +83,46 @@ def _named(request: Request, read: Read, watch: Watch) -> Asked:
 
 
 def _asked(request: Request, read: Read, watch: Watch) -> Asked:
+    for model in request.models:
+        networks.known(model)
     if request.path.suffix == ".pt":
         return _foreign(request, read, watch)
-    if request.stated.labels or request.stated.experiment != "all" or request.stated.order:
-        told = "--labels and --experiment are for .pt files, as --label-order is"
-        raise FatalError(f"{request.path} says itself what it holds: {told}")
     found, cell = distilled.load(request.path), cell_of(request.path)
+    _check_nothing_stated(request)
     path = request.data or (Path(cell["data"]) if cell.get("data") and not request.dataset else None)
     name = request.dataset or found.view.dataset
     own = not (request.dataset or request.data)
     held_out = cell.get("settings", {}).get("validation", 0) if own else 0
     least = 0 if "data_sha256" in (found.about or {}) else found.view.size  # a run of ours saw images of the usual size
     data = read(name, path, held_out, 0, least)  # what a run with a validation set is for is not told by test images
+    _check_classes(request, found, data)
     found, renumbered = label_order.of_set(found, data, name)
     for words in filter(None, (resizing(data.test.images, found.view), renumbered)):
         watch.say(words)
     models = request.models or (cell.get("model") or "ConvNet",)
     subject = Subject(found, data, models, _protocol(request, found), request.seed)
     return Asked({0: subject}, name, {"run": str(request.path.resolve())})
+
+
+def _check_classes(request: Request, found: DistilledSet, data: Dataset) -> None:
+    if request.data and len(data.classes) != len(found.view.classes):
+        raise FatalError(
+            f"the set has {len(found.view.classes)} classes, of {found.view.dataset}, and {request.data} has "
+            f"{len(data.classes)}. Leave out --data, or give the images that the set was made of"
+        )
+
+
+def _check_nothing_stated(request: Request) -> None:
+    """Our own sets say how they were made: nothing may be said against that, and be passed over."""
+    told, pairs = request.stated, _pairs(request)
+    options = {"--labels": told.labels, "--experiment": told.experiment != "all"}
+    options |= {"--label-order": told.order, "--zca": told.zca}
+    options |= {"--no-zca": told.zca is False, **{f"--set {key}": key in pairs for key in _SHOWN}}
+    if given := [name for name, value in options.items() if value]:
+        raise FatalError(
+            f"{request.path} says itself what it holds: {' and '.join(given)} {'is' if len(given) == 1 else 'are'} for "
+            ".pt files. Leave it out"
+        )
 
 
 def _foreign(request: Request, read: Read, watch: Watch) -> Asked:

@@ -16,13 +16,30 @@ from typing import Any
 from sdc.ground.errors import FatalError
 
 
+def made(folder: Path) -> Path:
+    """Make a folder, and those that it lies in, unless it is there. Raises FatalError if it cannot be."""
+    with no_space_is_fatal(folder):
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except (FileExistsError, FileNotFoundError, NotADirectoryError, PermissionError) as error:
+            raise FatalError(
+                f"the folder {folder} cannot be made: {_stands_in_the_way(folder) or error.strerror}\n"
+                "Name another place: --runs DIR for runs, --out or --html for a report, SDC_CACHE=DIR for data."
+            ) from error
+    return folder
+
+
+def _stands_in_the_way(folder: Path) -> str:
+    return next((f"{path} is a file" for path in (folder, *folder.parents) if path.is_file()), "")
+
+
 @contextlib.contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """Yield a temporary sibling of `path` to write to; it takes the place of `path` only if the block succeeds.
 
     Raises FatalError when the disk is full; whatever happens, no temporary file stays.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
+    made(path.parent)
     partial = path.with_name(f".{path.name}.{secrets.token_hex(4)}.partial")
     try:
         with no_space_is_fatal(path):
@@ -41,7 +58,7 @@ def making(folder: Path) -> Iterator[Path]:
 
     `folder` must not be there. Raises FatalError when the disk is full; whatever happens, the temporary one is gone.
     """
-    folder.parent.mkdir(parents=True, exist_ok=True)
+    made(folder.parent)
     work = folder.with_name(f".work.{folder.name}.{secrets.token_hex(4)}")  # in a run's folder, so are all half things
     try:
         with no_space_is_fatal(folder):

@@ -5,13 +5,13 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import shlex
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from sdc.adapters import base
 from sdc.adapters.base import Adapter, Slot
-from sdc.adapters.registry import ADAPTERS
-from sdc.data import class_names, sets
+from sdc.data import canonical, class_names, sets
 from sdc.data.reading import Read, reader, stem
 from sdc.data.sets import Dataset
 from sdc.evaluation.protocol import Protocol, from_dict
@@ -21,6 +21,7 @@ from sdc.patching import shipped
 from sdc.patching.methods import find
 from sdc.plan import schedule
 from sdc.plan.cell import Cell
+from sdc.plan.fitting import Asked, few, job_of
 from sdc.plan.settings import Settings, resolve
 
 
@@ -78,70 +79,55 @@ def plan(request: Request, watch: Watch, read: Read | None = None) -> Plan:
     shipped.checked(adapter.patch)
     read = read or reader(watch)
     dataset = read(name, request.data, settings.validation, settings.limit_per_class)
-    start = _start(settings, dataset, request.ipc, read)
-    slot = choose_slot(adapter, name, dataset)
-    job = base.Job(slot, request.ipc, settings.model, settings.options, settings.experts, given=start is not None)
-    if reason := adapter.refuse(job):
-        raise FatalError(f"{adapter.method} cannot do this: {reason}")
-    _check_supply(dataset, request.ipc)
+    start = _start(settings, dataset, request.data, read)
+    asked = Asked(
+        name,
+        lambda percent, limit: read(name, request.data, percent, limit),
+        request.ipc,
+        request.recipe,
+        changes,
+        start,
+    )
+    job = job_of(adapter, settings, asked)
     cell = _cell(request, name, adapter, settings, dataset, job, start)
-    return Plan(adapter, dataset, slot, settings, cell, job, request.data, start)
+    return Plan(adapter, dataset, job.slot, settings, cell, job, request.data, start)
 
 
-def choose_slot(adapter: Adapter, name: str, dataset: Dataset) -> Slot:
-    """The dataset the script is told it has: the one of that name, else one of that shape, else of as many classes."""
-    classes, (channels, size) = len(dataset.classes), (dataset.train.images.shape[1], dataset.train.images.shape[-1])
-    fitting = [slot for slot in adapter.slots if slot.classes == classes]
-    if not fitting:
-        counts = " or ".join(str(n) for n in sorted({slot.classes for slot in adapter.slots}))
-        raise FatalError(
-            f"{adapter.method} takes datasets of {counts} classes; {name} has {classes}: {_few(dataset.classes)}.\n"
-            + _instead(classes, counts)
-        )
-    named = [slot for slot in fitting if slot.name == adapter.datasets.get(name)]
-    same_shape = [slot for slot in fitting if (slot.channels, slot.size) == (channels, size)]
-    return (named or same_shape or fitting)[0]
-
-
-def _instead(classes: int, counts: str) -> str:
-    """What to do about a number of classes that a method does not take; another method, only if there is one."""
-    others = [other.method for other in ADAPTERS.values() if any(slot.classes == classes for slot in other.slots)]
-    if others:
-        return f"Take another method: {', '.join(others)}"
-    return f"No method here takes {classes}. Leave out classes, or add some, until there are {counts}"
-
-
-def _start(settings: Settings, dataset: Dataset, ipc: int, read: Read) -> Dataset | None:
-    """The images of `init_from`, if it is set: of the dataset's classes and shape, and enough of each class.
+def _start(settings: Settings, dataset: Dataset, data: Path | None, read: Read) -> Dataset | None:
+    """The images of `init_from`, if it is set: of the dataset's classes, in its order, and of its shape.
 
     Those that are held out to be tested on are left out.
     """
     if not settings.init_from:
         return None
-    where, setting = Path(settings.init_from).expanduser(), f"--set init_from={settings.init_from}"
-    found = read(stem(where), where, 0, 0)
-    if list(found.classes) not in (list(dataset.classes), class_names.ordered(dataset.classes)):
-        raise FatalError(
-            f"{setting}: its classes are {_few(found.classes)}, those of {dataset.name} {_few(dataset.classes)}. "
-            f"Give images of the same classes, as sdc difficulty --dataset {dataset.name} --split easiest writes"
-        )
+    found = _classed_as(dataset, data, settings.init_from, read)
     shapes = [tuple(each.train.images.shape[1:]) for each in (found, dataset)]
     if shapes[0] != shapes[1]:
         raise FatalError(
-            f"{setting}: its images are {_shape(shapes[0])}, those of {dataset.name} {_shape(shapes[1])}. "
-            "Give images of the same shape"
+            f"--set init_from={settings.init_from}: its images are {_shape(shapes[0])}, those of {dataset.name} "
+            f"{_shape(shapes[1])}. Give images of the same shape"
         )
-    found = sets.without(found, dataset.test.images) if settings.validation else found
-    counts = found.train.labels.bincount(minlength=len(found.classes))
-    if (fewest := int(counts.min())) < ipc:
-        name = found.classes[int(counts.argmin())]
-        raise FatalError(f"{setting}: class {name} has {fewest} training images there, and --ipc {ipc} needs as many")
+    return sets.without(found, dataset.test.images) if settings.validation else found
+
+
+def _classed_as(dataset: Dataset, data: Path | None, init_from: str, read: Read) -> Dataset:
+    """The images at `init_from`, whose classes are to be the dataset's, in its order, not in that of their folders."""
+    where, setting = Path(init_from).expanduser(), f"--set init_from={init_from}"
+    known = canonical.of(dataset.name, dataset.classes)
+    named = ["--dataset", dataset.name, *(["--data", str(data)] if data else [])]
+    advice = f"Give images of the same classes, as sdc difficulty {shlex.join(named)} --split easiest writes"
+    try:
+        found = read(known or stem(where), where, 0, 0)
+    except FatalError as error:
+        said = [line for line in str(error).splitlines() if "--data" not in line]  # advice for the data themselves
+        raise FatalError("\n".join([f"{setting}: {said[0]}", *said[1:], advice])) from error
+    if len(found.classes) != len(dataset.classes) or not (
+        known or list(found.classes) in (list(dataset.classes), class_names.ordered(dataset.classes))
+    ):
+        raise FatalError(
+            f"{setting}: its classes are {few(found.classes)}, those of {dataset.name} {few(dataset.classes)}. {advice}"
+        )
     return found
-
-
-def _few(classes: tuple[str, ...]) -> str:
-    more = f" and {len(classes) - 5} more" if len(classes) > 5 else ""
-    return ", ".join(classes[:5]) + more
 
 
 def _shape(shape: tuple[int, ...]) -> str:
@@ -208,10 +194,3 @@ def _check_numbers(request: Request) -> None:
         raise FatalError(f"--ipc {request.ipc}: at least one image a class")
     if request.seed < 0:
         raise FatalError(f"--seed {request.seed}: 0 or more")
-
-
-def _check_supply(dataset: Dataset, ipc: int) -> None:
-    counts = dataset.train.labels.bincount(minlength=len(dataset.classes))
-    if (fewest := int(counts.min())) < ipc:
-        name = dataset.classes[int(counts.argmin())]
-        raise FatalError(f"--ipc {ipc}: class {name} of {dataset.name} has only {fewest} training images to start from")

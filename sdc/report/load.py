@@ -130,6 +130,10 @@ class Found:
 def load(runs: Path) -> Found:
     """Read the run folders in `runs`. Raises FatalError if there is none."""
     folders = sorted(_folders(runs)) if runs.is_dir() else []
+    if runs.is_file():
+        raise FatalError(f"{runs} is a file, and a report is on a folder of runs. Give that: sdc report RUNS")
+    if (runs / "cell.json").is_file():
+        raise FatalError(f"{runs} is one run, and a report is on a folder of them. Give that: sdc report {runs.parent}")
     if not folders:
         raise FatalError(
             f"no runs in {runs}: nothing to report. Make some: sdc bench examples/quick.toml --runs {runs}, "

@@ -241,7 +241,7 @@ def test_an_unknown_name_lists_the_known_ones_and_says_how_to_give_others() -> N
     with pytest.raises(FatalError) as caught:
         load("imagenet")
     assert str(caught.value).startswith(
-        "unknown dataset 'imagenet'. Known: cifar10, cifar100, digits, fashionmnist, mnist, svhn, tinyimagenet\n"
+        "unknown dataset 'imagenet'. Known: cifar10, cifar100, digits, fashionmnist, mnist, svhn, tinyimagenet"
     )
     assert "--data PATH" in str(caught.value)
 

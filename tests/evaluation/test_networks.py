@@ -90,5 +90,5 @@ def test_a_network_too_deep_for_the_image_is_refused() -> None:
 def test_an_unknown_name_is_answered_with_the_known_ones() -> None:
     assert known("ConvNet") == "ConvNet"
     with pytest.raises(FatalError) as caught:
-        known("ConvNetD9")
-    assert str(caught.value) == f"unknown model 'ConvNetD9'. Known: {', '.join(NAMES)}"
+        known("LeNett")
+    assert str(caught.value) == f"unknown model 'LeNett'. Known: {', '.join(NAMES)}. Did you mean LeNet?"

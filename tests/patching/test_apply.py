@@ -256,5 +256,7 @@ def test_an_unknown_method_is_answered_with_the_known_ones(sdc: Sdc) -> None:
     outcome = sdc("apply", "dcc", "--json")
 
     assert outcome.code == 1
-    assert outcome.json == {"error": "unknown method 'dcc'. Known: datm, dc, dm, dsa, dsac, ftd, mtt, tesla"}
+    assert outcome.json == {
+        "error": "unknown method 'dcc'. Known: datm, dc, dm, dsa, dsac, ftd, mtt, tesla. Did you mean dc?"
+    }
     assert "unknown method 'dcc'" in outcome.err
