@@ -57,8 +57,8 @@ class Bars:
             self._progress.update(self._task, completed=done, note=note)
 
     def say(self, text: str) -> None:
-        """Print a remark above the bars."""
-        ERR.print(text)
+        """Print a remark above the bars, in as many lines as it has."""
+        ERR.print(text, soft_wrap=True, markup=False)
 
     def _finish(self) -> None:
         if self._task is not None and (total := self._progress.tasks[self._task].total):

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from sdc.data.images import ENDINGS, Header, bombs_are_errors, header, pixels
 from sdc.data.members import KINDS, damage_is_fatal, folder_files, is_image, members
+from sdc.data.originals import Original, surveyed
 from sdc.data.sets import Content, Progress, Split
 from sdc.ground import files, paths
 from sdc.ground.errors import FatalError
@@ -64,6 +65,7 @@ class _Plan:
     channels: int
     places: dict[PurePosixPath, tuple[str, int]]
     tested: str
+    original: Original
 
 
 def read(source: Path, on_progress: Progress | None = None, arrange: Arrange = list) -> Content:
@@ -81,7 +83,7 @@ def read(source: Path, on_progress: Progress | None = None, arrange: Arrange = l
         images = _decoded(source, plan, _encoded(source, found), on_progress)
     train, test = (Split(images[split], _labels(plan.splits[split])) for split in SPLITS)
     notes = () if plan.tested == SPLITS[1] else (f"{INSTEAD}/ is taken as the test set: no test/ holds its classes",)
-    return Content(tuple(plan.splits["train"]), train, test, notes)
+    return Content(tuple(plan.splits["train"]), train, test, notes, plan.original)
 
 
 def fingerprint(source: Path) -> str:
@@ -126,7 +128,7 @@ def _plan(source: Path, found: _Survey, arrange: Arrange) -> _Plan:
     }
     headers = [found.images[path] for path in places]
     grey = all(item.grey for item in headers)
-    plan = _Plan(splits, _side(headers), 1 if grey else 3, places, folders["test"])
+    plan = _Plan(splits, _side(headers), 1 if grey else 3, places, folders["test"], surveyed(headers))
     _check_size(source, plan)
     return plan
 

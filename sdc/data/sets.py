@@ -11,6 +11,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from sdc.data.originals import Original
 from sdc.ground.errors import FatalError
 
 Progress = Callable[[int, int | None], None]
@@ -27,12 +28,16 @@ class Split:
 
 @dataclass(frozen=True)
 class Content:
-    """The images of a source; label k is `classes[k]`. `notes` are for people: how the source was read."""
+    """The images of a source; label k is `classes[k]`. `notes` are for people: how the source was read.
+
+    `original` is what the images were before; None: nothing else, the source holds them so.
+    """
 
     classes: tuple[str, ...]
     train: Split
     test: Split
     notes: tuple[str, ...] = ()
+    original: Original | None = None
 
 
 @dataclass(frozen=True)
@@ -41,7 +46,8 @@ class Dataset:
 
     `notes` are its content's. `file` is the safetensors file it was read from, for child processes: tensors
     train_images, train_labels, test_images and test_labels as in `Split`; metadata format, name, classes and notes
-    (JSON lists) and sha256. A limited dataset keeps the file of the whole one, while its sha256 is its own.
+    (JSON lists), original (JSON) and sha256. A limited dataset keeps the file of the whole one, while its sha256 is its
+    own. `original` is what the images were in its source; None: they were prepared before that was kept.
     """
 
     name: str
@@ -52,6 +58,7 @@ class Dataset:
     file: Path
     whole: bool = True
     notes: tuple[str, ...] = ()
+    original: Original | None = None
 
 
 def tensors(content: Content | Dataset) -> dict[str, Tensor]:

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from sdc.data.reading import Read, reader, stem
-from sdc.evaluation import distilled, experiments, foreign
+from sdc.data.sets import Dataset
+from sdc.evaluation import distilled, experiments, foreign, shown
 from sdc.evaluation.assumptions import dataset_in
 from sdc.evaluation.distilled import DistilledSet
 from sdc.evaluation.foreign import Stated
@@ -52,6 +53,8 @@ def evaluate_files(requests: Sequence[Request], watch: Watch) -> list[Result]:
     asked = (
         [_asked(requests[0], read, watch)] if len(requests) == 1 else [_named(each, read, watch) for each in requests]
     )
+    for line in dict.fromkeys(each.about["shown"]["words"] for each in asked if each.about["shown"]["changed"]):
+        watch.say(line)
     scores = iter(evaluate_sets([subject for each in asked for subject in each.subjects.values()], watch))
     return [_result(each, {number: next(scores) for number in each.subjects}, watch) for each in asked]
 
@@ -93,7 +96,7 @@ def _asked(request: Request, read: Read, watch: Watch) -> Asked:
     data = read(name, path, held_out, 0)  # what a run with a validation set is for must not be told by test images
     models = request.models or (cell.get("model") or "ConvNet",)
     subject = Subject(found, data, models, _protocol(request, found), request.seed)
-    return Asked({0: subject}, name, {"run": str(request.path.resolve())})
+    return Asked({0: subject}, name, {"run": str(request.path.resolve()), **_of_images(data, found)})
 
 
 def _foreign(request: Request, read: Read, watch: Watch) -> Asked:
@@ -110,7 +113,12 @@ def _foreign(request: Request, read: Read, watch: Watch) -> Asked:
         each.experiment: Subject(each.made, data, models, _protocol(request, each.made), request.seed) for each in found
     }
     about = {"assumed": found[0].said, "assumptions": found[0].assumptions, "run": str(request.path.resolve())}
-    return Asked(subjects, name, about)
+    return Asked(subjects, name, about | _of_images(data, found[0].made))
+
+
+def _of_images(data: Dataset, found: DistilledSet) -> dict[str, Any]:
+    """What the result says of the data, and of how they are shown to networks that learn from the set."""
+    return dict(shown.about(data, shown.viewed(data, found.view)))
 
 
 _SHOWN = ("mean", "std", "range")
