@@ -303,11 +303,13 @@ def report(made: Report, where: Path) -> None:
             OUT.print(f"{title}:", style="bold", soft_wrap=True, markup=False)
             _tables(tables.brief(rows, name))
     _tables(list(map(tables.choice_table, made.found.choices)))
+    _tables([tables.elsewhere_table(made.found.elsewhere)] if made.found.elsewhere else [])
     OUT.print(documents.footnotes(made.compared).replace("±", "+-"), soft_wrap=True, markup=False)
     for gone in (*made.found.unfinished, *made.compared.repeated):
         OUT.print(f"{gone.state}: {gone.folder}: {gone.reason.splitlines()[0]}", soft_wrap=True, markup=False)
-    count = len(made.found.runs)
-    OUT.print(f"{count} runs; tables, figures and page: {where}", soft_wrap=True, markup=False)
+    count, others = len(made.found.runs), len(made.found.elsewhere)
+    told = f"{count} runs" + (f", {others} sets made elsewhere" if others else "")
+    OUT.print(f"{told}; tables, figures and page: {where}", soft_wrap=True, markup=False)
 
 
 def _tables(found: Sequence[Written]) -> None:

@@ -86,7 +86,9 @@ def _distilled(plan: Plan, folder: Path, watch: Watch, *, again: bool = False) -
     apply.apply(plan.adapter)
     _write_cell(plan, folder)
     _distil(plan, folder, watch)
-    _write_cell(plan, folder, Scale.of(distilled.load(folder).view))
+    scale = Scale.of(distilled.load(folder).view)
+    watch.say(f"images as the script showed them: {scale.words()}")
+    _write_cell(plan, folder, scale)
     clones.unchanged(plan.adapter)
 
 

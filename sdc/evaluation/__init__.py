@@ -2,6 +2,6 @@
 
 Imports: ground, data, launcher (memory, light).
 Read: distilled, protocol, trial, training; then networks, view, shown, augment with pixels, dsa_augment, dc_augment,
-spline; sgd, ahead, cpu, stacked, pace, repeatable; scoring, set_files, experiments; foreign with tensor_files,
+spline; sgd, ahead, cpu, stacked, pace, repeatable; scoring, set_files, experiments, kept; foreign with tensor_files,
 assumptions, foreign_labels, foreign_images; stats.
 """

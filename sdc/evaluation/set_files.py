@@ -11,7 +11,7 @@ from typing import Any
 
 from sdc.data.reading import Read, reader, stem
 from sdc.data.sets import Dataset
-from sdc.evaluation import distilled, experiments, foreign, shown
+from sdc.evaluation import distilled, experiments, foreign, kept, shown
 from sdc.evaluation.assumptions import dataset_in
 from sdc.evaluation.distilled import DistilledSet
 from sdc.evaluation.foreign import Stated
@@ -37,17 +37,32 @@ class Request:
     stated: Stated = field(default_factory=Stated)
     """What is said of a file of an upstream's own layout; our sets say it themselves."""
 
+    def again(self) -> list[str]:
+        """The command that asks for it, in words."""
+        words = ["sdc", "evaluate", str(self.path.resolve())]
+        stated = {"labels": self.stated.labels, "experiment": self.stated.experiment, "model": ",".join(self.models)}
+        given = {"dataset": self.dataset, "data": self.data and str(self.data.expanduser().resolve()), **stated}
+        given |= {"networks": str(self.networks or ""), "protocol": self.protocol, "seed": str(self.seed or "")}
+        usual = {"experiment": "all", "protocol": "upstream"}
+        words += [w for n, value in given.items() if value and value != usual.get(n) for w in (f"--{n}", str(value))]
+        words += [] if self.stated.zca is None else ["--zca" if self.stated.zca else "--no-zca"]
+        return [*words, *(word for change in self.changes for word in ("--set", change))]
+
 
 def evaluate_file(request: Request, watch: Watch) -> Result:
     """Evaluate the set at `request.path` and return the scores; the run folder stays as it is."""
     return evaluate_files([request], watch)[0]
 
 
-def evaluate_files(requests: Sequence[Request], watch: Watch) -> list[Result]:
+def evaluate_files(requests: Sequence[Request], watch: Watch, runs: Path | None = None) -> list[Result]:
     """The same for several sets, those of one kind together where that pays (`sdc.evaluation.scoring.evaluate_sets`).
 
-    Raises FatalError for any that cannot be evaluated before it trains networks for one.
+    With `runs`, results of sets made elsewhere are kept beside the runs there. Raises FatalError for any that cannot be
+    evaluated, or kept, before it trains networks for one.
     """
+    for request in requests:
+        if runs and cell_of(request.path):
+            raise kept.refuse(request.path, runs)
     watch.say(f"computing on {hardware.said()}")
     read = reader(watch)
     asked = (
@@ -56,7 +71,13 @@ def evaluate_files(requests: Sequence[Request], watch: Watch) -> list[Result]:
     for line in dict.fromkeys(each.about["shown"]["words"] for each in asked if each.about["shown"]["changed"]):
         watch.say(line)
     scores = iter(evaluate_sets([subject for each in asked for subject in each.subjects.values()], watch))
-    return [_result(each, {number: next(scores) for number in each.subjects}, watch) for each in asked]
+    results = [_result(each, {number: next(scores) for number in each.subjects}, watch) for each in asked]
+    if runs is None:
+        return results
+    return [
+        kept.keep(request.path, list(each.subjects.values()), result, request.again(), runs)
+        for request, each, result in zip(requests, asked, results, strict=True)
+    ]
 
 
 @dataclass(frozen=True)

@@ -73,7 +73,9 @@ def test_large_photos_that_a_script_is_shown_small_are_told_once_and_recorded(di
     shown = kept(outcome)["shown"]
     line = "images of photos (128x128 RGB) are shown as 32x32 RGB: not cropped, reduced to 32x32"
     assert told(outcome) == [line]
-    assert shown["words"] == f"{line}, normalised with mean 0.5, 0.5, 0.5, std 0.25, 0.25, 0.25"
+    scale = "normalised with mean 0.5, 0.5, 0.5, std 0.25, 0.25, 0.25"
+    assert f"images as the script showed them: {scale}" in outcome.err.splitlines()
+    assert shown["words"] == f"{line}, {scale}"
     assert (shown["source"]["width"], shown["source"]["height"], shown["crop"]) == ([128, 128], [128, 128], "none")
     assert (shown["prepared"], shown["shown"]) == ([3, 128, 128], [3, 32, 32])
     assert (shown["mean"], shown["std"], shown["whitening"]) == ([0.5] * 3, [0.25] * 3, "none")
