@@ -12,6 +12,7 @@ from sdc.data.images import GREY, SIXTEEN_BIT
 from sdc.data.originals import Ends, Original
 from sdc.data.sets import Dataset
 from sdc.evaluation.view import View
+from sdc.ground.watch import Watch
 
 _TRANSPARENT = ("LA", "La", "PA", "RGBA", "RGBa")
 _COLOURS = {1: "grey", 3: "RGB"}
@@ -136,6 +137,12 @@ def served(dataset: Dataset, channels: int, size: int, scale: Scale | None = Non
 def viewed(dataset: Dataset, view: View) -> Shown:
     """How a dataset's images are shown in this view."""
     return served(dataset, view.channels, view.size, Scale.of(view))
+
+
+def say(watch: Watch, *found: Shown) -> None:
+    """Say what is done to images where anything is, each line once."""
+    for line in dict.fromkeys(each.words() for each in found if each.changed()):
+        watch.say(line)
 
 
 def about(dataset: Dataset, shown: Shown) -> Mapping[str, Any]:
