@@ -16,7 +16,7 @@ from sdc.data.reading import reader, stem
 from sdc.distillation import calibrate, experts, run
 from sdc.evaluation import networks
 from sdc.ground.errors import FatalError
-from sdc.ground.watch import Quiet, Watch
+from sdc.ground.watch import Once, Quiet, Watch
 from sdc.plan.request import Plan, Request, plan
 
 State = Literal["done", "failed", "started", "to do", "waiting"]
@@ -151,7 +151,7 @@ class Bench:
 
 def of(spec: Spec, runs: Path, watch: Watch) -> Bench:
     """All tasks of a spec. Raises FatalError for data that cannot be had, or if no cell can be run."""
-    found = _Planner(spec, runs, watch)
+    found = _Planner(spec, runs, Once(watch))  # what is done to images is said for many cells alike
     watch.stage("planning", None)
     for method, dataset, ipc in itertools.product(spec.methods, spec.datasets, spec.ipc):
         part = spec.parts[method]
@@ -260,7 +260,10 @@ class _Planner:
         return None
 
     def _plan(self, request: Request) -> Plan:
-        return plan(request, Quiet(), self._read)
+        planned = plan(request, Quiet(), self._read)
+        for line in planned.changes():
+            self.watch.say(line)
+        return planned
 
 
 def groups(tasks: Iterable[Task | Waiting]) -> list[Group]:

@@ -10,6 +10,7 @@ import typer
 
 from sdc.cli import show
 from sdc.cli.common import NAMES, Changes, Data, Dataset, Device, Json, Model, Recipe, Runs, app, choose, print_json
+from sdc.ground.watch import Once
 
 if TYPE_CHECKING:
     from sdc.bench.cells import Task
@@ -64,9 +65,10 @@ def bench(
     slots, ended = engine.on_slurm(profile) if profile else engine.here(per_gpu, workers), dict[str, str]()
     board = live.Board(runs)
     with show.board(board.look) if watch_cells else show.bars() as watch:
+        planning = Once(watch)  # planned anew whenever tasks are done
 
         def look() -> conduct.Outlook:
-            ahead = conduct.outlook(spec, runs, watch, retry_failed=retry_failed)
+            ahead = conduct.outlook(spec, runs, planning, retry_failed=retry_failed)
             board.cells = ahead.bench.cells
             return ahead
 

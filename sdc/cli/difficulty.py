@@ -10,6 +10,7 @@ import typer
 from sdc.cli import show
 from sdc.cli.common import Data, Dataset, Device, Json, app, choose, print_json
 from sdc.ground import hardware
+from sdc.ground.watch import Once
 
 Networks = Annotated[
     Literal["auto", "fresh", "trained", "experts"],
@@ -56,7 +57,8 @@ def difficulty(
     from sdc.analysis.difficulty import trend as trends
 
     asked = panel.Request(tuple(paths or ()), dataset, data, networks, count, epochs, model, seed, limit, most, steps)
-    with show.bars() as watch:
+    with show.bars() as bars:
+        watch = Once(bars)
         watch.say(f"computing on {hardware.said()}")
         if split and out:
             made = parts.split(asked, split, fraction, out, watch)

@@ -241,6 +241,10 @@ def evaluate(
             help="Change a protocol's setting, as epochs=300; of a .pt file mean, std, range, too.",
         ),
     ] = None,
+    runs_folder: Annotated[
+        Path | None,
+        typer.Option("--runs", metavar="DIR", help="Keep results of sets made elsewhere, for sdc report DIR."),
+    ] = None,
     device: Device = None,
     as_json: Json = False,
 ) -> None:
@@ -258,13 +262,15 @@ def evaluate(
         for path in paths_given
     ]
     with show.bars() as watch:
-        results = set_files.evaluate_files(asked, watch)
+        results = set_files.evaluate_files(asked, watch, runs_folder)
     if as_json:
         print_json(results[0] if len(results) == 1 else {"state": "complete", "sets": results})
     elif len(results) == 1:
         show.scores(results[0], f"{paths_given[0]}, {protocol} protocol")
     else:
         show.scores_of_sets(dict(zip(map(str, paths_given), results, strict=True)), f"{protocol} protocol")
+    for result in results if runs_folder and not as_json else []:
+        show.OUT.print(result["kept"], soft_wrap=True, markup=False)
 
 
 @app.command()

@@ -57,8 +57,8 @@ class Bars:
             self._progress.update(self._task, completed=done, note=note)
 
     def say(self, text: str) -> None:
-        """Print a remark above the bars."""
-        ERR.print(text)
+        """Print a remark above the bars, in as many lines as it has."""
+        ERR.print(text, soft_wrap=True, markup=False)
 
     def _finish(self) -> None:
         if self._task is not None and (total := self._progress.tasks[self._task].total):
@@ -303,11 +303,13 @@ def report(made: Report, where: Path) -> None:
             OUT.print(f"{title}:", style="bold", soft_wrap=True, markup=False)
             _tables(tables.brief(rows, name))
     _tables(list(map(tables.choice_table, made.found.choices)))
+    _tables([tables.elsewhere_table(made.found.elsewhere)] if made.found.elsewhere else [])
     OUT.print(documents.footnotes(made.compared).replace("±", "+-"), soft_wrap=True, markup=False)
     for gone in (*made.found.unfinished, *made.compared.repeated):
         OUT.print(f"{gone.state}: {gone.folder}: {gone.reason.splitlines()[0]}", soft_wrap=True, markup=False)
-    count = len(made.found.runs)
-    OUT.print(f"{count} runs; tables, figures and page: {where}", soft_wrap=True, markup=False)
+    count, others = len(made.found.runs), len(made.found.elsewhere)
+    told = f"{count} runs" + (f", {others} sets made elsewhere" if others else "")
+    OUT.print(f"{told}; tables, figures and page: {where}", soft_wrap=True, markup=False)
 
 
 def _tables(found: Sequence[Written]) -> None:

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from sdc.data.images import ENDINGS, Header, bombs_are_errors, header, pixels
 from sdc.data.members import KINDS, damage_is_fatal, folder_files, is_image, members
+from sdc.data.originals import Original, surveyed
 from sdc.data.sets import Content, Progress, Split
 from sdc.ground import files, paths
 from sdc.ground.errors import FatalError
@@ -64,8 +65,7 @@ class _Plan:
     channels: int
     places: dict[PurePosixPath, tuple[str, int]]
     tested: str
-    sizes: str
-    """What becomes of images whose sizes differ; empty if they do not."""
+    original: Original
 
 
 def read(source: Path, on_progress: Progress | None = None, arrange: Arrange = list, least: int = 0) -> Content:
@@ -82,8 +82,8 @@ def read(source: Path, on_progress: Progress | None = None, arrange: Arrange = l
         plan = _plan(source, found, arrange, least)
         images = _decoded(source, plan, _encoded(source, found), on_progress)
     train, test = (Split(images[split], _labels(plan.splits[split])) for split in SPLITS)
-    instead = "" if plan.tested == SPLITS[1] else f"{INSTEAD}/ is taken as the test set: no test/ holds its classes"
-    return Content(tuple(plan.splits["train"]), train, test, tuple(filter(None, (instead, plan.sizes))))
+    notes = () if plan.tested == SPLITS[1] else (f"{INSTEAD}/ is taken as the test set: no test/ holds its classes",)
+    return Content(tuple(plan.splits["train"]), train, test, notes, original=plan.original)
 
 
 def fingerprint(source: Path) -> str:
@@ -128,8 +128,7 @@ def _plan(source: Path, found: _Survey, arrange: Arrange, least: int) -> _Plan:
     }
     headers = [found.images[path] for path in places]
     grey = all(item.grey for item in headers)
-    side = _side(headers, least)
-    plan = _Plan(splits, side, 1 if grey else 3, places, folders["test"], _sizes(headers, side))
+    plan = _Plan(splits, _side(headers, least), 1 if grey else 3, places, folders["test"], surveyed(headers))
     _check_size(source, plan)
     return plan
 
@@ -202,15 +201,6 @@ def _side(headers: list[Header], least: int) -> int:
     if len(sides) == 1:
         return sides.pop()
     return max(least, 64 if statistics.median(item.side for item in headers) >= 64 else 32)
-
-
-def _sizes(headers: list[Header], side: int) -> str:
-    sides = {item.side for item in headers}
-    if len(sides) == 1:
-        return ""
-    smaller = sum(item.side < side for item in headers)
-    enlarged = f", {smaller} of them enlarged" if smaller else ""
-    return f"its images of {min(sides)} to {max(sides)} pixels are all shown at {side}x{side}{enlarged}"
 
 
 def _check_size(source: Path, plan: _Plan) -> None:

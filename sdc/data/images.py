@@ -23,16 +23,27 @@ GREY = ("1", "L", "LA", *SIXTEEN_BIT)
 
 @dataclass(frozen=True)
 class Header:
-    """What is known of an image before its pixels are decoded; `side` is the shorter one, in pixels."""
+    """What is known of an image before its pixels are decoded: its size in pixels, and its mode in PIL's words."""
 
-    side: int
-    grey: bool
+    width: int
+    height: int
+    mode: str
+
+    @property
+    def side(self) -> int:
+        """The shorter one."""
+        return min(self.width, self.height)
+
+    @property
+    def grey(self) -> bool:
+        """Whether it has no colours."""
+        return self.mode in GREY
 
 
 def header(data: bytes, where: str) -> Header:
     """Read the header of an encoded image. Raises FatalError naming `where` if there is none."""
     with _opened(data, where) as image:
-        return Header(min(image.size), image.mode in GREY)
+        return Header(*image.size, image.mode)
 
 
 def pixels(data: bytes, side: int, channels: int, where: str) -> NDArray[np.uint8]:
@@ -41,11 +52,17 @@ def pixels(data: bytes, side: int, channels: int, where: str) -> NDArray[np.uint
     Sixteen-bit grey keeps its upper eight bits; transparency is dropped; of an animation the first frame is taken.
     Raises FatalError naming `where` if it cannot be decoded.
     """
+    return decoded(data, side, channels, where)[1]
+
+
+def decoded(data: bytes, side: int, channels: int, where: str) -> tuple[Header, NDArray[np.uint8]]:
+    """The same, and the header."""
     with _opened(data, where) as image:
+        found = Header(*image.size, image.mode)
         squared = _square(_eight_bit(image).convert("L" if channels == 1 else "RGB"))
         if squared.width != side:
             squared = squared.resize((side, side), Image.Resampling.BILINEAR)
-        return np.asarray(squared, dtype=np.uint8).reshape(side, side, channels).transpose(2, 0, 1)
+        return found, np.asarray(squared, dtype=np.uint8).reshape(side, side, channels).transpose(2, 0, 1)
 
 
 @contextlib.contextmanager

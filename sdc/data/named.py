@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import tempfile
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +14,14 @@ import torch
 from numpy.typing import ArrayLike
 from PIL import Image
 
-from sdc.data import tiny
+from sdc.data import originals, tiny
 from sdc.data.canonical import DIGITS
 from sdc.data.download import Published, fetch
+from sdc.data.originals import Original
 from sdc.data.sets import Content, Progress, Split
 
+_DIGIT = (8, 8)
+"""The sides of scikit-learn's digits."""
 Torchvision = Any
 """A dataset class of torchvision, which has no types."""
 
@@ -90,7 +93,14 @@ def digits(_folder: Path, _: Progress | None) -> Content:
     small, labels = load_digits(return_X_y=True)
     images = np.stack([_enlarged(image) for image in small.reshape(-1, 8, 8)])[:, None]
     train, test = train_test_split(np.arange(len(labels)), test_size=0.2, stratify=labels, random_state=0)
-    return Content(DIGITS, _split(images[train], labels[train]), _split(images[test], labels[test]))
+    splits = [_split(images[part], labels[part]) for part in (train, test)]
+    return Content(DIGITS, splits[0], splits[1], original=originally("digits", splits[0].images, splits[1].images))
+
+
+def originally(name: str, *images: torch.Tensor) -> Original:
+    """What these prepared images of a dataset known by name were: only digits are resized."""
+    found = originals.stored(*images)
+    return replace(found, width=_DIGIT, height=_DIGIT, side=_DIGIT) if name == "digits" else found
 
 
 def _enlarged(image: np.ndarray[Any, np.dtype[np.float64]]) -> np.ndarray[Any, np.dtype[np.uint8]]:

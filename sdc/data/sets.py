@@ -11,6 +11,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from sdc.data.originals import Original
 from sdc.ground.errors import FatalError
 
 Progress = Callable[[int, int | None], None]
@@ -31,6 +32,7 @@ class Content:
 
     `numbered`: the class names by label as the source itself numbers them, where that is another order, which scripts
     that read it go by.
+    `original` is what the images were before; None: nothing else, the source holds them so.
     """
 
     classes: tuple[str, ...]
@@ -38,6 +40,7 @@ class Content:
     test: Split
     notes: tuple[str, ...] = ()
     numbered: tuple[str, ...] = ()
+    original: Original | None = None
 
 
 @dataclass(frozen=True)
@@ -45,9 +48,10 @@ class Dataset:
     """A content with its name and hash.
 
     `notes` and `numbered` are its content's. `file` is the safetensors file it was read from, for child processes:
-    tensors train_images, train_labels, test_images and test_labels as in `Split`; metadata format, name, sha256, and as
-    JSON lists classes, notes and numbered. A limited dataset keeps the file of the whole one, while its sha256 is its
-    own.
+    tensors train_images, train_labels, test_images and test_labels as in `Split`; metadata format, name, sha256,
+    original (JSON), and as JSON lists classes, notes and numbered. A limited dataset keeps the file of the whole one,
+    while its sha256 is its own. `original` is what the images were in its source; None: they were prepared before that
+    was kept.
     """
 
     name: str
@@ -59,6 +63,7 @@ class Dataset:
     whole: bool = True
     notes: tuple[str, ...] = ()
     numbered: tuple[str, ...] = ()
+    original: Original | None = None
 
 
 def tensors(content: Content | Dataset) -> dict[str, Tensor]:

@@ -15,9 +15,10 @@ from filelock import FileLock
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
-from sdc.data import canonical, image_folder, torchvision_folders
+from sdc.data import canonical, image_folder, named, originals, torchvision_folders
 from sdc.data.members import KINDS, check
 from sdc.data.named import SOURCES, obtain
+from sdc.data.originals import Original
 from sdc.data.sets import Content, Dataset, Progress, Split, content_hash, held_out, limited, tensors
 from sdc.data.torchvision_folders import Layout
 from sdc.ground import paths
@@ -40,9 +41,10 @@ def load(name: str, path: Path | None = None, on_progress: Progress | None = Non
     cannot be had or read, or the disk is full.
     """
     file, make = _known(name, on_progress) if path is None else _own(name, path.expanduser(), on_progress, least)
-    if ready := _read(file):
-        return ready
-    return _prepared(file, name, make)
+    found = _read(file) or _prepared(file, name, make)
+    if found.original or path:
+        return found
+    return replace(found, original=named.originally(name, found.train.images, found.test.images))
 
 
 def _known(name: str, on_progress: Progress | None) -> tuple[Path, Callable[[], Content]]:
@@ -114,6 +116,7 @@ def _write(file: Path, name: str, content: Content) -> None:
         "sha256": content_hash(content),
         "notes": json.dumps(content.notes),
         "numbered": json.dumps(content.numbered),
+        "original": (content.original or originals.stored(content.train.images, content.test.images)).text(),
     }
     with replacing(file) as partial:
         save_file(tensors(content), partial, metadata)
@@ -125,7 +128,7 @@ def _read(file: Path) -> Dataset | None:
         return None
     try:
         dataset = _unchecked(file)
-    except (SafetensorError, KeyError, ValueError, OSError):
+    except (SafetensorError, KeyError, TypeError, ValueError, OSError):
         return None
     return dataset if content_hash(dataset) == dataset.sha256 else None
 
@@ -140,4 +143,16 @@ def _unchecked(file: Path) -> Dataset:
             for split in image_folder.SPLITS
         )
     classes, notes, numbered = (tuple(json.loads(metadata.get(key, "[]"))) for key in ("classes", "notes", "numbered"))
-    return Dataset(metadata["name"], classes, train, test, metadata["sha256"], file, notes=notes, numbered=numbered)
+    original = Original.read(metadata["original"]) if "original" in metadata else None
+    return Dataset(
+        metadata["name"],
+        classes,
+        train,
+        test,
+        metadata["sha256"],
+        file,
+        True,
+        notes,
+        numbered=numbered,
+        original=original,
+    )

@@ -11,8 +11,9 @@ from pathlib import Path
 import torch
 
 from sdc.data.download import Published
-from sdc.data.images import bombs_are_errors, pixels
+from sdc.data.images import Header, bombs_are_errors, decoded
 from sdc.data.members import MEMBER_LIMIT, damage_is_fatal, folder_files
+from sdc.data.originals import surveyed
 from sdc.data.sets import Content, Progress, Split
 from sdc.ground.errors import FatalError
 
@@ -68,7 +69,9 @@ def read(path: Path, on_progress: Progress | None = None) -> Content:
         words = dict(line.split("\t", 1) for line in tree.lines("words.txt"))
         train, test = list(_train(tree, wnids)), list(_val(tree, wnids))
         classes = tuple(words.get(wnid, wnid) for wnid in wnids)
-        return Content(classes, *_decoded(tree, (train, test), on_progress))
+        headers: list[Header] = []
+        splits = _decoded(tree, (train, test), headers, on_progress)
+        return Content(classes, *splits, original=surveyed(headers))
 
 
 @contextlib.contextmanager
@@ -120,15 +123,16 @@ def _label(tree: _Tree, wnids: Sequence[str], wnid: str) -> int:
 
 
 def _decoded(
-    tree: _Tree, splits: tuple[list[tuple[str, int]], ...], on_progress: Progress | None
+    tree: _Tree, splits: tuple[list[tuple[str, int]], ...], headers: list[Header], on_progress: Progress | None
 ) -> tuple[Split, Split]:
-    done, total, result = 0, sum(map(len, splits)), []
+    """The images of each split; their headers are put behind `headers`."""
+    total, result = sum(map(len, splits)), []
     for members in splits:
         images = torch.zeros(len(members), 3, SIDE, SIDE, dtype=torch.uint8)
         for place, (name, _) in enumerate(members):
-            images.numpy()[place] = pixels(tree.data(name), SIDE, 3, f"{tree.where}: {name}")
-            done += 1
+            found, images.numpy()[place] = decoded(tree.data(name), SIDE, 3, f"{tree.where}: {name}")
+            headers.append(found)
             if on_progress:
-                on_progress(done, total)
+                on_progress(len(headers), total)
         result.append(Split(images, torch.tensor([label for _, label in members])))
     return result[0], result[1]

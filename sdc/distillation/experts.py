@@ -151,6 +151,7 @@ def facts_of(plan: Plan) -> dict[str, Any]:
         "script": experts.script,
         "zca": plan.job.options["zca"],
         "settings": dict(plan.job.experts),
+        **plan.about(),
         "seconds": 0.0,
         "peak_memory_mib": 0,
     }
@@ -187,6 +188,7 @@ def _train(plan: Plan, where: Path, watch: Watch, on_resumed: Callable[[int], No
         if (found := _finished(made)) != count:
             raise FatalError(f"{experts.script} left {found} experts, not {count}. What it said: {log}")
         facts |= {"seconds": round(time.monotonic() - began + earlier, 2), "peak_memory_mib": ended.peak_memory_mib}
+        facts |= plan.about(jobs.scale(job))
         write_text(work / RECORD, json.dumps(facts))
     _group(made, grouped, count, experts.files(plan.job))
     write_text(kept / RECORD, json.dumps(facts, indent=1) + "\n")

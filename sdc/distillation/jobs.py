@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from sdc.adapters.base import Adapter, Slot
 from sdc.adapters.registry import ADAPTERS
 from sdc.data import sets
 from sdc.data.sets import Dataset
+from sdc.evaluation.shown import Scale
 from sdc.evaluation.view import resized
 from sdc.ground import hardware, paths
 from sdc.launcher.job import Job
@@ -90,6 +92,12 @@ def training(plan: Plan, work: Path, done: Done) -> Job:
         loop=experts.loop,
         **_behind(done),
     )
+
+
+def scale(job: Job) -> Scale:
+    """The constants that a job's script showed its images with."""
+    found = json.loads(Path(job.view).read_text())
+    return Scale(tuple(found["mean"]), tuple(found["std"]), job.whiten)
 
 
 def owner(adapter: Adapter) -> Adapter | None:

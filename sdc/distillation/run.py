@@ -20,6 +20,7 @@ from sdc.distillation import experts, history, jobs, process
 from sdc.evaluation import distilled
 from sdc.evaluation.distilled import DistilledSet
 from sdc.evaluation.scoring import Result, Subject, evaluate_sets
+from sdc.evaluation.shown import Scale
 from sdc.evaluation.training import Score
 from sdc.evaluation.view import View, Whitening
 from sdc.ground import hardware
@@ -83,9 +84,19 @@ def _distilled(plan: Plan, folder: Path, watch: Watch, *, again: bool = False) -
     """Bring an unfinished run to where only its evaluation is missing."""
     _forget(folder, distilled_too=again)
     apply.apply(plan.adapter)
-    write_text(folder / "cell.json", in_the_clear(plan.cell, hardware.device(), plan.data, plan.settings.init_from))
+    _write_cell(plan, folder)
     _distil(plan, folder, watch)
+    scale = Scale.of(distilled.load(folder).view)
+    watch.say(f"images as the script showed them: {scale.words()}")
+    _write_cell(plan, folder, scale)
     clones.unchanged(plan.adapter)
+
+
+def _write_cell(plan: Plan, folder: Path, scale: Scale | None = None) -> None:
+    """Write cell.json; `scale` is known once the script has run."""
+    about = plan.about(scale)
+    text = in_the_clear(plan.cell, hardware.device(), plan.data, plan.settings.init_from, about)
+    write_text(folder / "cell.json", text)
 
 
 def complete(folder: Path) -> Result | None:
@@ -181,7 +192,8 @@ def _evaluated(plans: Mapping[Path, Plan], watch: Watch, stack: bool | None) -> 
     """Score what was distilled in these folders, and complete the runs."""
     subjects = [_subject(plan, folder, watch) for folder, plan in plans.items()]
     scores = evaluate_sets(subjects, watch, stack)
-    return {folder: _recorded(plan, folder, of) for (folder, plan), of in zip(plans.items(), scores, strict=True)}
+    each = zip(plans.items(), subjects, scores, strict=True)
+    return {folder: _recorded(plan, folder, of, Scale.of(subject.found.view)) for (folder, plan), subject, of in each}
 
 
 def _subject(plan: Plan, folder: Path, watch: Watch) -> Subject:
@@ -198,12 +210,12 @@ def _subject(plan: Plan, folder: Path, watch: Watch) -> Subject:
     return Subject(found, plan.dataset, [plan.settings.model], found.protocol, plan.cell.seed, known, keep)
 
 
-def _recorded(plan: Plan, folder: Path, scores: Result) -> Result:
+def _recorded(plan: Plan, folder: Path, scores: Result, scale: Scale) -> Result:
     """Write a run's result, and take away what led there."""
     facts = {name: value for name, value in plan.cell.facts().items() if name != "settings"}
     earlier = json.loads((folder / "distil.json").read_text())
     about = {"stages": earlier | scores["stages"], "resumed": _list(folder / "resumed.json")}
-    result: Result = {"state": "complete", **facts, "key": plan.cell.key(), **scores, **about}
+    result: Result = {"state": "complete", **facts, "key": plan.cell.key(), **scores, **plan.about(scale), **about}
     write_text(folder / "result.json", json.dumps(result, indent=1) + "\n")
     for name in ("distil.json", "resumed.json", "scores.json"):
         (folder / name).unlink(missing_ok=True)

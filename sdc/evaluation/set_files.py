@@ -11,13 +11,12 @@ from typing import Any
 
 from sdc.data.reading import Read, reader, stem
 from sdc.data.sets import Dataset
-from sdc.evaluation import distilled, experiments, foreign, label_order, networks
+from sdc.evaluation import distilled, experiments, foreign, kept, label_order, networks, shown
 from sdc.evaluation.assumptions import dataset_in
 from sdc.evaluation.distilled import DistilledSet
 from sdc.evaluation.foreign import Stated
 from sdc.evaluation.protocol import UNIFORM, Protocol, override
 from sdc.evaluation.scoring import Result, Subject, evaluate_sets
-from sdc.evaluation.view import resizing
 from sdc.ground import hardware
 from sdc.ground.errors import FatalError, unknown
 from sdc.ground.watch import Watch
@@ -38,24 +37,48 @@ class Request:
     stated: Stated = field(default_factory=Stated)
     """What is said of a file of an upstream's own layout; our sets say it themselves."""
 
+    def again(self) -> list[str]:
+        """The command that asks for it, in words."""
+        words = ["sdc", "evaluate", str(self.path.resolve())]
+        stated = {"labels": self.stated.labels, "experiment": self.stated.experiment, "model": ",".join(self.models)}
+        given = {"dataset": self.dataset, "data": self.data and str(self.data.expanduser().resolve()), **stated}
+        given |= {"networks": str(self.networks or ""), "protocol": self.protocol, "seed": str(self.seed or "")}
+        usual = {"experiment": "all", "protocol": "upstream"}
+        words += [w for n, value in given.items() if value and value != usual.get(n) for w in (f"--{n}", str(value))]
+        words += ["--label-order", self.stated.order] if self.stated.order else []
+        words += [] if self.stated.zca is None else ["--zca" if self.stated.zca else "--no-zca"]
+        return [*words, *(word for change in self.changes for word in ("--set", change))]
+
 
 def evaluate_file(request: Request, watch: Watch) -> Result:
     """Evaluate the set at `request.path` and return the scores; the run folder stays as it is."""
     return evaluate_files([request], watch)[0]
 
 
-def evaluate_files(requests: Sequence[Request], watch: Watch) -> list[Result]:
+def evaluate_files(requests: Sequence[Request], watch: Watch, runs: Path | None = None) -> list[Result]:
     """The same for several sets, those of one kind together where that pays (`sdc.evaluation.scoring.evaluate_sets`).
 
-    Raises FatalError for any that cannot be evaluated before it trains networks for one.
+    With `runs`, results of sets made elsewhere are kept beside the runs there. Raises FatalError for any that cannot be
+    evaluated, or kept, before it trains networks for one.
     """
+    for request in requests:
+        if runs and cell_of(request.path):
+            raise kept.refuse(request.path, runs)
     watch.say(f"computing on {hardware.said()}")
     read = reader(watch)
     asked = (
         [_asked(requests[0], read, watch)] if len(requests) == 1 else [_named(each, read, watch) for each in requests]
     )
+    for line in dict.fromkeys(each.about["shown"]["words"] for each in asked if each.about["shown"]["changed"]):
+        watch.say(line)
     scores = iter(evaluate_sets([subject for each in asked for subject in each.subjects.values()], watch))
-    return [_result(each, {number: next(scores) for number in each.subjects}, watch) for each in asked]
+    results = [_result(each, {number: next(scores) for number in each.subjects}, watch) for each in asked]
+    if runs is None:
+        return results
+    return [
+        kept.keep(request.path, list(each.subjects.values()), result, request.again(), runs)
+        for request, each, result in zip(requests, asked, results, strict=True)
+    ]
 
 
 @dataclass(frozen=True)
@@ -97,11 +120,11 @@ def _asked(request: Request, read: Read, watch: Watch) -> Asked:
     data = read(name, path, held_out, 0, least)  # what a run with a validation set is for is not told by test images
     _check_classes(request, found, data)
     found, renumbered = label_order.of_set(found, data, name)
-    for words in filter(None, (resizing(data.test.images, found.view), renumbered)):
-        watch.say(words)
+    if renumbered:
+        watch.say(renumbered)
     models = request.models or (cell.get("model") or "ConvNet",)
     subject = Subject(found, data, models, _protocol(request, found), request.seed)
-    return Asked({0: subject}, name, {"run": str(request.path.resolve())})
+    return Asked({0: subject}, name, {"run": str(request.path.resolve()), **_of_images(data, found)})
 
 
 def _check_classes(request: Request, found: DistilledSet, data: Dataset) -> None:
@@ -132,16 +155,22 @@ def _foreign(request: Request, read: Read, watch: Watch) -> Asked:
         raise FatalError(f"{request.path} does not say of which data it is: give --dataset NAME or --data PATH")
     data = read(name, request.data, 0, 0, foreign.side(request.path))
     found = foreign.load(request.path, data, name, _stated(request))
-    resized = resizing(data.test.images, found[0].made.view)
-    for words in filter(None, dict.fromkeys([*(each.said for each in found), resized])):
+    for words in dict.fromkeys(each.said for each in found):
         watch.say(words)
     models = request.models or (found[0].model,)
     subjects = {
         each.experiment: Subject(each.made, data, models, _protocol(request, each.made), request.seed) for each in found
     }
-    assumptions = found[0].assumptions | {"test_images": resized or "as they are"}
+    images = _of_images(data, found[0].made)
+    seen = images["shown"]["words"] if images["shown"]["changed"] else "as they are"
+    assumptions = found[0].assumptions | {"test_images": seen}
     about = {"assumed": found[0].said, "assumptions": assumptions, "run": str(request.path.resolve())}
-    return Asked(subjects, name, about)
+    return Asked(subjects, name, about | images)
+
+
+def _of_images(data: Dataset, found: DistilledSet) -> dict[str, Any]:
+    """What the result says of the data, and of how they are shown to networks that learn from the set."""
+    return dict(shown.about(data, shown.viewed(data, found.view)))
 
 
 _SHOWN = ("mean", "std", "range")

@@ -91,15 +91,6 @@ def resized(images: Tensor, channels: int, size: int) -> Tensor:
     return shown.expand(-1, channels, -1, -1).contiguous()
 
 
-def resizing(images: Tensor, view: View) -> str:
-    """What becomes of test images uint8 [N,C,H,W] that are of another size than the view's, for people; else empty."""
-    stored = images.shape[-1]
-    if stored == view.size:
-        return ""
-    how = "enlarged" if stored < view.size else "reduced"
-    return f"test images are {stored}x{stored}, shown at {view.size}x{view.size}, {how}"
-
-
 def normalised(images: Tensor, view: View) -> Tensor:
     """uint8 images as the float32 [N,C,H,W] of `view`, bit for bit what torchvision's ToTensor and Normalize give.
 

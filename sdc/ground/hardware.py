@@ -10,6 +10,7 @@ import os
 import platform
 import sys
 from collections.abc import Mapping
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
 
@@ -22,6 +23,7 @@ HIDDEN = {"CUDA_VISIBLE_DEVICES": "", "HIP_VISIBLE_DEVICES": "-1"}
 """What hides every GPU from a process; to ROCm an empty variable is one that is not set."""
 VISIBLE = ("CUDA_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES")
 """The variables that say which GPUs a process sees; the last two are ROCm's."""
+_LIBRARIES = ("torch", "torchvision", "numpy", "scipy", "kornia")
 _FILES = ("/dev/nvidia0", "/dev/nvidiactl", "/usr/lib/wsl/lib/libcuda.so.1", "/dev/kfd")
 """What a driver leaves: NVIDIA's, the same under Windows (where /dev/dxg is there for every card), and AMD's."""
 
@@ -149,6 +151,11 @@ def facts(kind: Device) -> dict[str, Any]:
             "tf32": {"matmul": torch.backends.cuda.matmul.allow_tf32, "cudnn": torch.backends.cudnn.allow_tf32},
         }
     return told
+
+
+def libraries() -> dict[str, str]:
+    """The versions of what computes."""
+    return {name: version(name) for name in _LIBRARIES} | {"python": platform.python_version()}
 
 
 def driver() -> str:

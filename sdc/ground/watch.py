@@ -29,3 +29,25 @@ class Quiet:
 
     def say(self, text: str) -> None:
         """Say nothing."""
+
+
+class Once:
+    """Another watch that hears each remark once."""
+
+    def __init__(self, watch: Watch) -> None:
+        self._watch = watch
+        self._said: set[str] = set()
+
+    def stage(self, name: str, total: int | None) -> None:
+        """Pass it on."""
+        self._watch.stage(name, total)
+
+    def progress(self, done: int, note: str = "") -> None:
+        """Pass it on."""
+        self._watch.progress(done, note)
+
+    def say(self, text: str) -> None:
+        """Pass it on, the first time."""
+        if text not in self._said:
+            self._said.add(text)
+            self._watch.say(text)

@@ -4,18 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-import platform
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from sdc.adapters.base import Value
 from sdc.ground import hardware
 from sdc.ground.hardware import Device
-
-_LIBRARIES = ("torch", "torchvision", "numpy", "scipy", "kornia")
 
 
 @dataclass(frozen=True)
@@ -54,15 +50,20 @@ class Cell:
         return f"{self.method}-{self.dataset}-ipc{self.ipc}-{self.key()}"
 
 
-def in_the_clear(cell: Cell, device: Device, data: Path | None, init_from: str = "") -> str:
-    """The text of cell.json: the cell, its key, libraries and device, and the paths of its data and first images."""
-    libraries = {name: version(name) for name in _LIBRARIES} | {"python": platform.python_version()}
+def in_the_clear(
+    cell: Cell, device: Device, data: Path | None, init_from: str = "", about: Mapping[str, Any] | None = None
+) -> str:
+    """The text of cell.json: the cell, its key, libraries and device, and the paths of its data and first images.
+
+    `about` is what else is to be known and shapes nothing: it is no part of the key.
+    """
     facts = {
         "key": cell.key(),
         **cell.facts(),
         "data": str(data.resolve()) if data else None,
         **({"init_from": str(Path(init_from).expanduser().resolve())} if init_from else {}),
-        "libraries": libraries,
+        **(about or {}),
+        "libraries": hardware.libraries(),
         "device": hardware.facts(device),
     }
     return json.dumps(facts, indent=1) + "\n"

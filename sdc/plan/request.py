@@ -8,13 +8,16 @@ import math
 import shlex
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from sdc.adapters import base
 from sdc.adapters.base import Adapter, Slot
 from sdc.data import canonical, class_names, sets
 from sdc.data.reading import Read, reader, stem
 from sdc.data.sets import Dataset
+from sdc.evaluation import shown
 from sdc.evaluation.protocol import Protocol, from_dict
+from sdc.evaluation.shown import Scale
 from sdc.ground.errors import FatalError
 from sdc.ground.watch import Watch
 from sdc.patching import shipped
@@ -55,6 +58,19 @@ class Plan:
     start: Dataset | None = None
     """The images that its first synthetic ones are drawn from; None: the script makes its own."""
 
+    def about(self, scale: Scale | None = None) -> dict[str, Any]:
+        """What is recorded of its images beside what shapes the cell; `scale` is the script's, once known."""
+        slot = self.slot
+        how = shown.served(self.dataset, slot.channels, slot.size, scale)
+        first = shown.served(self.start, slot.channels, slot.size, scale).as_json() if self.start else None
+        return {**shown.about(self.dataset, how), **({"init_shown": first} if first else {})}
+
+    def changes(self) -> list[str]:
+        """What is done to its images, and to those that its first ones are drawn from, a line each; none if nothing."""
+        slot = self.slot
+        read = [shown.served(data, slot.channels, slot.size) for data in (self.dataset, self.start) if data]
+        return [each.words() for each in read if each.changed()]
+
     def steps(self) -> int:
         """How often the synthetic images will be updated."""
         return self.adapter.steps(self.job)
@@ -67,9 +83,10 @@ class Plan:
 
 
 def plan(request: Request, watch: Watch, read: Read | None = None) -> Plan:
-    """Check a request against its method and data. Raises FatalError before anything is run or written.
+    """Check a request against its method and data, and say what is done to its images where anything is.
 
-    `read` gives the data, for callers with many requests of the same.
+    `read` gives the data, for callers with many requests of the same. Raises FatalError before anything is run or
+    written.
     """
     adapter = find(request.method)
     _check_numbers(request)
@@ -90,7 +107,10 @@ def plan(request: Request, watch: Watch, read: Read | None = None) -> Plan:
     )
     job = job_of(adapter, settings, asked)
     cell = _cell(request, name, adapter, settings, dataset, job, start)
-    return Plan(adapter, dataset, job.slot, settings, cell, job, request.data, start)
+    made = Plan(adapter, dataset, job.slot, settings, cell, job, request.data, start)
+    for line in made.changes():
+        watch.say(line)
+    return made
 
 
 def _start(settings: Settings, dataset: Dataset, data: Path | None, read: Read) -> Dataset | None:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from sdc.report.compare import Comparison, Row
 from sdc.report.load import Found
-from sdc.report.tables import LEGEND, NUMBERS, Table, choice_table, tables
+from sdc.report.tables import LEGEND, NUMBERS, Table, choice_table, elsewhere_table, tables
 
 
 def as_markdown(found: Found, compared: Comparison) -> str:
@@ -21,6 +21,9 @@ def as_markdown(found: Found, compared: Comparison) -> str:
         for choice in found.choices:
             each = choice_table(choice)
             parts += [f"### {each.title}", each.common, _markdown(each)]
+    if found.elsewhere:
+        each = elsewhere_table(found.elsewhere)
+        parts += [f"## {each.title}", each.common, _markdown(each)]
     if missing := [*found.unfinished, *compared.repeated]:
         parts += [f"## Runs that are not in these tables, or not in all ({len(missing)})"]
         rows = tuple((gone.folder, gone.state, _first_line(gone.reason)) for gone in missing)
@@ -46,10 +49,11 @@ def footnotes(compared: Comparison) -> str:
     return " ".join(_footnotes(compared.test))
 
 
-def as_latex(compared: Comparison) -> str:
+def as_latex(found: Found, compared: Comparison) -> str:
     """A booktabs table a section, to be put into a document by \\input."""
     parts = [f"% \\usepackage{{booktabs}}\n% {_tex(LEGEND)}"]
     parts += [_latex(each) for each in tables(compared).values()]
+    parts += [_latex(elsewhere_table(found.elsewhere))] if found.elsewhere else []
     return "\n\n".join(parts) + "\n"
 
 

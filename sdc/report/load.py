@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import json
-import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 from sdc.adapters.base import Value
 from sdc.ground.errors import FatalError
+from sdc.report import elsewhere, fields
+from sdc.report.elsewhere import Elsewhere
 
 _MARKS = ("cell.json", "result.json", "failed.json", ".lock")
-_BROKEN = (OSError, ValueError, KeyError, TypeError, AttributeError)
-"""What reading a file raises that is not what it should be (a JSON or Unicode error is a ValueError)."""
 
 
 @dataclass(frozen=True)
@@ -71,6 +69,8 @@ class Run:
     resumed: tuple[Mapping[str, Any], ...]
     init_sha256: str = ""
     """The hash of the images that it began from; empty if they were the script's own."""
+    images: Mapping[str, str] = field(default_factory=dict)
+    """What is known of its images, in words, by what it is of; nothing of runs of earlier versions."""
 
     def validation(self) -> float:
         """The percentage of each class's training images that it was evaluated on; 0: on the test images."""
@@ -125,27 +125,39 @@ class Found:
     runs: tuple[Run, ...]
     unfinished: tuple[Unfinished, ...]
     choices: tuple[Choice, ...]
+    elsewhere: tuple[Elsewhere, ...] = ()
+    """Sets that no run here made."""
 
 
 def load(runs: Path) -> Found:
-    """Read the run folders in `runs`. Raises FatalError if there is none."""
+    """Read the run folders in `runs`, and what is kept there of other sets. Raises FatalError if there is nothing."""
     folders = sorted(_folders(runs)) if runs.is_dir() else []
     if runs.is_file():
         raise FatalError(f"{runs} is a file, and a report is on a folder of runs. Give that: sdc report RUNS")
     if (runs / "cell.json").is_file():
         raise FatalError(f"{runs} is one run, and a report is on a folder of them. Give that: sdc report {runs.parent}")
-    if not folders:
+    others = elsewhere.files(runs)
+    if not folders and not others:
         raise FatalError(
             f"no runs in {runs}: nothing to report. Make some: sdc bench examples/quick.toml --runs {runs}, "
             f"or one: sdc run dm --dataset digits --weight 0 --runs {runs}"
         )
     read = [item for folder in folders for item in _run(folder)]
     choices, broken = _choices(runs / "choices")
+    strangers = [_elsewhere(file) for file in others]
     return Found(
         tuple(item for item in read if isinstance(item, Run)),
-        (*(item for item in read if isinstance(item, Unfinished)), *broken),
+        tuple(item for item in (*read, *broken, *strangers) if isinstance(item, Unfinished)),
         choices,
+        tuple(item for item in strangers if isinstance(item, Elsewhere)),
     )
+
+
+def _elsewhere(file: Path) -> Elsewhere | Unfinished:
+    try:
+        return elsewhere.read(file)
+    except fields.BROKEN as error:
+        return Unfinished(f"{file.parent.parent.name}/{file.parent.name}", "unreadable", fields.said(error))
 
 
 def _folders(runs: Path) -> Iterator[Path]:
@@ -165,19 +177,19 @@ def _run(folder: Path) -> Iterator[Run | Unfinished]:
     if finished:
         try:
             yield _finished(folder)
-        except _BROKEN as error:
-            yield Unfinished(folder.name, "unreadable", _said(error))
+        except fields.BROKEN as error:
+            yield Unfinished(folder.name, "unreadable", fields.said(error))
 
 
 def _reason(failed: Path) -> str:
     try:
-        return str(_json(failed)["error"])
-    except _BROKEN as error:
-        return f"failed.json cannot be read: {_said(error)}"
+        return str(fields.read(failed)["error"])
+    except fields.BROKEN as error:
+        return f"failed.json cannot be read: {fields.said(error)}"
 
 
 def _finished(folder: Path) -> Run:
-    cell, result = _json(folder / "cell.json"), _json(folder / "result.json")
+    cell, result = fields.read(folder / "cell.json"), fields.read(folder / "result.json")
     if result["state"] != "complete":
         raise ValueError(f"result.json says {result['state']!r}, not complete")
     if result["key"] != cell["key"]:
@@ -187,99 +199,72 @@ def _finished(folder: Path) -> Run:
         folder=folder,
         **{name: str(cell[name]) for name in ("key", "method", "dataset", "schedule", "model", "recipe")},
         **{name: str(cell[name]) for name in ("upstream", "commit", "patch_sha256", "data_sha256", "experts")},
-        ipc=_whole(cell["ipc"]),
+        ipc=fields.whole(cell["ipc"]),
         seed=int(cell["seed"]),
-        weight=_finite(cell["weight"]),
-        settings=_scalars(cell["settings"]) | ({"init_from": str(cell["init_from"])} if "init_from" in cell else {}),
+        weight=fields.finite(cell["weight"]),
+        settings=fields.scalars(cell["settings"])
+        | ({"init_from": str(cell["init_from"])} if "init_from" in cell else {}),
         data=None if cell["data"] is None else str(cell["data"]),
-        libraries=_scalars(cell["libraries"]),
-        device=_scalars(cell["device"]),
+        libraries=fields.scalars(cell["libraries"]),
+        device=fields.flat(cell["device"]),
         own=_evaluation(result, "upstream"),
-        floor=_evaluation(_json(floor), "upstream") if floor.is_file() else None,
+        floor=_evaluation(fields.read(floor), "upstream") if floor.is_file() else None,
         others=tuple(_other(file) for file in sorted((folder / "evaluations").glob("*.json"))),
-        stages={name: {**stage, "seconds": _finite(stage["seconds"])} for name, stage in result["stages"].items()},
-        resumed=tuple(_scalars(where) for where in result["resumed"]),
+        stages={
+            name: {**stage, "seconds": fields.finite(stage["seconds"])} for name, stage in result["stages"].items()
+        },
+        resumed=tuple(fields.scalars(where) for where in result["resumed"]),
         init_sha256=str(cell.get("init_sha256", "")),
+        images=elsewhere.of_images(cell),
     )
 
 
 def _other(file: Path) -> Evaluation:
     """A further evaluation, whose protocol its file's name says: <model>-<protocol>-<networks>.json."""
-    return _evaluation(_json(file), file.stem.rsplit("-", 2)[1])
+    return _evaluation(fields.read(file), file.stem.rsplit("-", 2)[1])
 
 
 def _evaluation(result: Mapping[str, Any], protocol: str) -> Evaluation:
     networks = tuple(
-        Network(str(one["model"]), int(one["seed"]), _finite(one["accuracy"])) for one in result["accuracy"]
+        Network(str(one["model"]), int(one["seed"]), fields.finite(one["accuracy"])) for one in result["accuracy"]
     )
     models = sorted({network.model for network in networks})
     if len(models) != 1:
         raise ValueError(f"an evaluation of {len(models)} models; one was expected")
-    return Evaluation(models[0], protocol, _scalars(result["protocol"]), networks)
+    return Evaluation(models[0], protocol, fields.scalars(result["protocol"]), networks)
 
 
 def _choices(folder: Path) -> tuple[tuple[Choice, ...], list[Unfinished]]:
     choices, broken = [], []
     for file in sorted(folder.glob("*.json")):
         try:
-            choices.append(_choice(_json(file)))
-        except _BROKEN as error:
-            broken.append(Unfinished(f"choices/{file.name}", "unreadable", _said(error)))
+            choices.append(_choice(fields.read(file)))
+        except fields.BROKEN as error:
+            broken.append(Unfinished(f"choices/{file.name}", "unreadable", fields.said(error)))
     return tuple(choices), broken
 
 
 def _choice(found: Mapping[str, Any]) -> Choice:
     return Choice(
         **{name: str(found[name]) for name in ("method", "dataset", "model", "schedule", "recipe")},
-        ipc=_whole(found["ipc"]),
-        validation=_finite(found["validation"]),
+        ipc=fields.whole(found["ipc"]),
+        validation=fields.finite(found["validation"]),
         seeds=tuple(int(seed) for seed in found["seeds"]),
         candidates=tuple(_candidate(one) for one in found["candidates"]),
         asked=str(found["chosen"]["asked"]),
-        weight=_finite(found["chosen"]["weight"]),
+        weight=fields.finite(found["chosen"]["weight"]),
     )
 
 
 def _candidate(found: Mapping[str, Any]) -> Candidate:
     known = {name: found.get(name) for name in ("difference", "low", "high")}
-    ends = {name: None if value is None else _finite(value) for name, value in known.items()}
+    ends = {name: None if value is None else fields.finite(value) for name, value in known.items()}
     return Candidate(
         asked=str(found["asked"]),
-        weight=_finite(found["weight"]),
-        mean=_finite(found["mean"]),
-        std=_finite(found["std"]),
+        weight=fields.finite(found["weight"]),
+        mean=fields.finite(found["mean"]),
+        std=fields.finite(found["std"]),
         n=int(found["n"]),
         runs=tuple(str(run) for run in found["runs"]),
         **ends,
     )
-
-
-def _json(file: Path) -> dict[str, Any]:
-    found = json.loads(file.read_bytes())
-    if not isinstance(found, dict):
-        raise TypeError(f"{file.name} is no JSON object")
-    return found
-
-
-def _finite(value: Any) -> float:  # noqa: ANN401 - whatever the file holds
-    number = float(value)
-    if not math.isfinite(number):
-        raise ValueError(f"{value} is no finite number")
-    return number
-
-
-def _whole(value: Any) -> int:  # noqa: ANN401
-    if (number := int(value)) < 1:
-        raise ValueError(f"ipc {value} is below 1")
-    return number
-
-
-def _scalars(found: Any) -> dict[str, Any]:  # noqa: ANN401
-    """A JSON object of numbers and texts."""
-    if strange := [name for name, value in found.items() if not isinstance(value, int | float | str)]:
-        raise TypeError(f"{strange[0]} is neither a number nor a text")
-    return dict(found)
-
-
-def _said(error: Exception) -> str:
-    return f"no {error}" if isinstance(error, KeyError) else str(error)

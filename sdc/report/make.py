@@ -30,7 +30,7 @@ class Report:
 def make(runs: Path, out: Path, html: Path | None, watch: Watch) -> Report:
     """Report on the run folders in `runs`: write everything into `out`, and the page to `html`, too, if given.
 
-    Raises FatalError if there are no runs.
+    Raises FatalError if there are no runs, and no results of sets made elsewhere.
     """
     watch.stage(f"reading {runs}", None)
     found = load.load(runs)
@@ -40,7 +40,7 @@ def make(runs: Path, out: Path, html: Path | None, watch: Watch) -> Report:
     texts = {
         "results.md": documents.as_markdown(found, compared),
         "results.csv": records.as_csv(compared),
-        "results.tex": documents.as_latex(compared),
+        "results.tex": documents.as_latex(found, compared),
         PAGE: page.page(found, compared, drawn),
     }
     return Report(found, compared, drawn.skipped, _written(texts, drawn, out, html))
@@ -51,6 +51,7 @@ def as_json(report: Report) -> Mapping[str, Any]:
     return {
         "runs": len(report.found.runs),
         "rows": records.records(report.compared),
+        "elsewhere": records.of_elsewhere(report.found.elsewhere),
         "choices": [asdict(choice) for choice in report.found.choices],
         "missing": [asdict(gone) for gone in (*report.found.unfinished, *report.compared.repeated)],
         "not_drawn": list(report.skipped),

@@ -15,6 +15,7 @@ from sdc.evaluation.stats import Difference, Spread
 from sdc.ground.drawing import Drawn
 from sdc.report import commands, documents, tables
 from sdc.report.compare import Comparison, Row, Side
+from sdc.report.elsewhere import Elsewhere
 from sdc.report.figures import Figures
 from sdc.report.load import Choice, Evaluation, Found
 
@@ -51,6 +52,8 @@ def page(found: Found, compared: Comparison, figures: Figures) -> str:
         figures=_by_kind(figures.drawn),
         skipped=figures.skipped,
         sets=compared.sets,
+        elsewhere=tables.elsewhere_table(found.elsewhere),
+        elsewhere_lines=_elsewhere(found.elsewhere),
         again=commands.again,
         others=_others,
     )
@@ -119,6 +122,19 @@ def _candidates(choice: Choice, anchors: Mapping[str, str]) -> list[list[Cell]]:
                 Cell("", ((texts[4], None),)),
             ]
         )
+    return lines
+
+
+def _elsewhere(sets: Sequence[Elsewhere]) -> list[list[Cell]]:
+    """Sets made elsewhere, a row for each model; accuracies lead to what was assumed."""
+    shown = tables.elsewhere_table(sets)
+    found = [(each, spread) for each in sets for spread in each.spreads().values()]
+    lines = []
+    for (each, spread), texts in zip(found, shown.rows, strict=True):
+        accuracy = _of_spread("accuracy", spread, each.anchor, f" ({spread.n})")
+        plain = dict(zip(shown.columns, texts, strict=True))
+        rich = {"set": Cell("set", ((each.name, None),), each.anchor), "accuracy": accuracy}
+        lines.append([rich.get(name) or Cell(name, ((text, None),)) for name, text in plain.items()])
     return lines
 
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sdc.evaluation.stats import Spread
 from sdc.report.compare import Comparison, Row
+from sdc.report.elsewhere import Elsewhere
 from sdc.report.tables import SECTIONS
 
 
@@ -49,6 +50,25 @@ _ENDS = {"": "mean", "_std": "std", "_low": "low", "_high": "high"}
 def records(compared: Comparison) -> list[dict[str, Any]]:
     """Every row of every section."""
     return [record(row, name) for name in SECTIONS for row in getattr(compared, name)]
+
+
+def of_elsewhere(sets: Sequence[Elsewhere]) -> list[dict[str, Any]]:
+    """Every set made elsewhere and model, with the record of what was assumed."""
+    return [
+        {
+            "set": each.path,
+            "folder": each.folder,
+            "dataset": each.dataset,
+            "evaluated_model": model,
+            **_numbers("accuracy", found),
+            "protocol": dict(each.protocol),
+            "assumed": each.assumed,
+            "assumptions": dict(each.record),
+            "images": dict(each.images),
+        }
+        for each in sets
+        for model, found in each.spreads().items()
+    ]
 
 
 def as_csv(compared: Comparison) -> str:

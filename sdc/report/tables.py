@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import itertools
 import string
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from sdc.evaluation.stats import Difference, Spread
 from sdc.report.compare import Comparison, Row, Side
+from sdc.report.elsewhere import Elsewhere
 from sdc.report.load import Choice
 
 SECTIONS = {
@@ -23,7 +25,11 @@ LEGEND = (
     "no difference; where there is none, one interval in twenty leaves 0 out by chance. "
     "Floor: random real images, as many."
 )
-NUMBERS = ("ipc", "weight", "base", "+SDC", "difference", "seeds", "floor", "published")
+ELSEWHERE = (
+    "Files that no run here made. What they do not say of images and labels was assumed, as the page tells of each. n: "
+    "the networks of all experiments of a file."
+)
+NUMBERS = ("ipc", "weight", "base", "+SDC", "difference", "seeds", "floor", "published", "accuracy")
 
 
 @dataclass(frozen=True)
@@ -99,6 +105,25 @@ def choice_table(choice: Choice) -> Table:
         shown = spread(Spread(one.mean, one.std, one.n))
         rows.append((one.asked, f"{one.weight:.4g}", shown, difference(known), chosen))
     return Table(title, common, ("asked", "weight", "accuracy", "difference", ""), tuple(rows))
+
+
+def elsewhere_table(sets: Sequence[Elsewhere]) -> Table:
+    """A row for each set made elsewhere and model."""
+    rows = []
+    for each in sets:
+        shape = "x".join(map(str, each.shape))
+        for model, found in each.spreads().items():
+            rows.append((each.name, each.dataset, shape, model, spread(found), _protocol(each.protocol)))
+    columns = ("set", "dataset", "images", "evaluated by", "accuracy", "protocol")
+    if len({row[-1] for row in rows}) > 1:
+        return Table("Sets made elsewhere", ELSEWHERE, columns, tuple(rows))
+    same = f"protocol: {rows[0][-1]}. " if rows else ""
+    return Table("Sets made elsewhere", same + ELSEWHERE, columns[:-1], tuple(row[:-1] for row in rows))
+
+
+def _protocol(settings: Mapping[str, Any]) -> str:
+    numbers = [f"{name} {settings[name]:g}" for name in ("epochs", "batch", "lr") if name in settings]
+    return ", ".join([*numbers, str(settings.get("augment") or "plain")])
 
 
 def spread(found: Spread | None) -> str:

@@ -75,6 +75,7 @@ def test_every_point_of_a_spec_is_a_run_and_what_is_done_is_not_done_again(
     assert outcome.code == 0, outcome
     assert outcome.json["states"] == {"done": 4}
     assert outcome.json["ran"] == 4
+    assert outcome.err.count("images of digits (8x8 grey) are shown as 32x32 RGB") == 1, "once, for all cells"
     points = {(cell["weight"], cell["seed"]) for cell in (cell_of(runs, c["folder"]) for c in outcome.json["cells"])}
     assert points == {(0.0, 0), (0.0, 1), (0.5, 0), (0.5, 1)}
     for path in runs.glob("*/result.json"):

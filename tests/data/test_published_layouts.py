@@ -343,6 +343,16 @@ def test_val_images_sorted_below_val_images_are_found(tmp_path: Path) -> None:
     assert found.sha256 == load("tinyimagenet", tiny_folder(tmp_path / "same", TINY)).sha256
 
 
+def test_what_its_images_were_is_kept(tmp_path: Path) -> None:
+    """A few of the published images are grey; one of another size is nobody's, and told all the same."""
+    odd = {"train/n01/images/n01_0.JPEG": jpeg(np.zeros((64, 64), np.uint8))}
+    odd |= {"val/images/val_0.JPEG": jpeg(np.zeros((60, 90, 3), np.uint8))}
+    original = load("tinyimagenet", tiny_folder(tmp_path / "d", TINY | odd)).original
+    assert original is not None
+    assert (original.width, original.height, original.side, original.cropped) == ((64, 90), (60, 64), (60, 64), 1)
+    assert dict(original.modes) == {"RGB": 5, "L": 1}
+
+
 def test_val_images_sorted_into_folders_make_it_a_folder_of_images(tmp_path: Path) -> None:
     """As many scripts rearrange it; its own `test/images` has no labels. Two classes are nobody's order: by name."""
     moved = {"val/images/val_1.JPEG": "val/n01/images/val_1.JPEG", "val/images/val_0.JPEG": "val/n02/images/val_0.JPEG"}

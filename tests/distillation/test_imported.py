@@ -146,6 +146,7 @@ def test_they_are_taken_in_under_the_key_of_their_options_and_a_run_finds_them(
             assert all(part.equal(value) for part, value in zip(state, same, strict=True))
     assert (told.json["new"], told.json["state"], told.json["checked"]) == (True, "complete", True)
     assert told.json["imported_from"] == str(buffers)
+    assert "are shown as 32x32 RGB: not cropped" in told.json["shown"]["words"]
     assert told.json["accuracy"] == pytest.approx(accuracy(two[0][-1]), abs=0.01)
     assert told.json["accuracy_before"] == pytest.approx(accuracy(two[0][0]), abs=0.01)
     assert told.json["accuracy"] > 0.5

@@ -83,32 +83,33 @@ def test_photos_are_prepared_at_the_size_of_the_set(tested: Any, evaluated: Any,
     assert outcome.json["assumptions"]["size"] == 128
     assert outcome.json["assumptions"]["network"] == "ConvNetD5"
     assert tuple(map(tuple, (outcome.json["assumptions"][key] for key in ("mean", "std")))) == IMAGENET
-    assert outcome.json["assumptions"]["test_images"] == "as they are"
-    assert "its images of 140 to 150 pixels are all shown at 128x128;" in " ".join(outcome.err.split())
+    line = "cropped to the square at the centre, 140..150 pixels a side, reduced to 128x128, normalised with mean 0.485"
+    assert line in outcome.err
+    assert line in outcome.json["assumptions"]["test_images"]
     assert "enlarged" not in outcome.err
 
 
 def test_a_set_of_64_pixels_is_judged_by_a_deeper_network_than_one_of_32(evaluated: Any, tmp_path: Path) -> None:
     outcome = evaluated(foreign(tmp_path, 64), photos(tmp_path / "pets", 150, 140))
     assert outcome.json["by_model"].keys() == {"ConvNetD4"}
-    assert "its images of 140 to 150 pixels are all shown at 64x64;" in " ".join(outcome.err.split())
+    assert "140..150 pixels a side, reduced to 64x64, " in outcome.err
 
 
 def test_photos_of_one_size_stay_and_are_said_to_be_enlarged(tested: Any, evaluated: Any, tmp_path: Path) -> None:
     outcome = evaluated(foreign(tmp_path, 128), photos(tmp_path / "pets", 50, 50), "--model", "ConvNetD1")
     (images,) = tested
     assert images.shape == (4, 3, 50, 50)
-    assert "\ntest images are 50x50, shown at 128x128, enlarged\n" in outcome.err
-    assert outcome.json["assumptions"]["test_images"] == "test images are 50x50, shown at 128x128, enlarged"
+    assert "50 pixels a side, enlarged to 128x128, " in outcome.err
+    assert "50 pixels a side, enlarged to 128x128, " in outcome.json["assumptions"]["test_images"]
 
 
-def test_photos_some_of_which_are_smaller_say_how_many_are_enlarged(
+def test_photos_some_of_which_are_smaller_are_shown_at_the_size_of_the_set_too(
     tested: Any, evaluated: Any, tmp_path: Path
 ) -> None:
     outcome = evaluated(foreign(tmp_path, 64), photos(tmp_path / "pets", 40, 50, 150), "--model", "ConvNetD1")
     (images,) = tested
     assert images.shape == (6, 3, 64, 64)  # 32x32 is usual for them: more than half are smaller than 64
-    assert "images of 40 to 150 pixels are all shown at 64x64, 8 of them enlarged;" in " ".join(outcome.err.split())
+    assert "40..150 pixels a side, resized to 64x64, " in outcome.err
 
 
 def test_a_safetensors_file_made_elsewhere_too_unless_a_run_made_it(
@@ -123,7 +124,7 @@ def test_a_safetensors_file_made_elsewhere_too_unless_a_run_made_it(
     distilled.save(ours, tmp_path / "ours.safetensors")
     outcome = evaluated(tmp_path / "ours.safetensors", given, "--model", "ConvNetD1")
     assert [images.shape[-1] for images in tested] == [128, 64]
-    assert "test images are 64x64, shown at 128x128, enlarged" in outcome.err
+    assert "140..150 pixels a side, reduced to 64x64 and then enlarged to 128x128, " in outcome.err
 
 
 def test_the_usual_preparation_keeps_its_file_and_its_hash(tmp_path: Path) -> None:

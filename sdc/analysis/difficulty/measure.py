@@ -19,6 +19,7 @@ from sdc.analysis.difficulty.judges import Judges
 from sdc.analysis.difficulty.panel import Panel, Request
 from sdc.analysis.difficulty.samples import Source
 from sdc.data.sets import Dataset
+from sdc.evaluation import shown
 from sdc.ground.drawing import Drawn
 from sdc.ground.errors import FatalError
 from sdc.ground.files import replacing, write_text
@@ -76,7 +77,9 @@ def measure(request: Request, watch: Watch) -> Found:
     courses = _courses(sets, panel, watch) if request.steps else {}
     chosen = [(source, panel.of(source)) for source in sets]
     if data:
-        chosen += _real(data, chosen, panel, request)
+        real = _real(data, chosen, panel, request)
+        shown.say(watch, *(shown.viewed(data, source.view) for source, _ in real))
+        chosen += real
     watch.stage("measuring gradient norms", sum(len(s.images) * len(j.networks) for s, j in chosen))
     measured, done = [], 0
     for source, panelists in chosen:

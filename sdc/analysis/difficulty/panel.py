@@ -15,6 +15,7 @@ from sdc.analysis.difficulty.samples import Source
 from sdc.data import sets
 from sdc.data.reading import reader, stem
 from sdc.data.sets import Dataset
+from sdc.evaluation import shown
 from sdc.evaluation.protocol import UNIFORM, override
 from sdc.ground.errors import FatalError
 from sdc.ground.watch import Watch
@@ -72,14 +73,15 @@ class Panel:
         kind, model, view, r = kind or self.kind(source), self.model(source), source.view, self._request
         matched = source.cell.matched if source.cell else None
         data = self._data_of(source) if kind == "trained" else None
-        shown = (view.channels, view.size, len(view.classes), view.mean, view.std, id(view.whitening))
-        key = (kind, model, shown, matched if kind == "experts" else None, data.sha256 if data else None)
+        seen = (view.channels, view.size, len(view.classes), view.mean, view.std, id(view.whitening))
+        key = (kind, model, seen, matched if kind == "experts" else None, data.sha256 if data else None)
         if key not in self._known:
             if kind == "experts":
                 if not matched:
                     raise FatalError(f"{source.name} matches no experts. Give --networks fresh or --networks trained")
                 self._known[key] = judges.of_experts(model, view, matched, r.count)
             elif data:
+                shown.say(self._watch, shown.viewed(data, view))
                 protocol = override(UNIFORM, {"epochs": r.epochs - 1, "batch": BATCH, "augment": ""})
                 self._known[key] = judges.trained(model, data, view, protocol, r.count, r.seed, self._watch)
             else:

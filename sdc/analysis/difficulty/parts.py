@@ -17,6 +17,8 @@ from sdc.analysis.difficulty.panel import Panel, Request
 from sdc.analysis.difficulty.samples import real
 from sdc.data.class_names import ordered
 from sdc.data.sets import Dataset, Split, by_class, drawn
+from sdc.evaluation import shown
+from sdc.evaluation.shown import Shown
 from sdc.ground.errors import FatalError
 from sdc.ground.files import making
 from sdc.ground.watch import Watch
@@ -97,6 +99,7 @@ def split(request: Request, which: Which, fraction: float, out: Path, watch: Wat
         data, gradn, networks, places = panel.data(), None, "", panel.places()
         if data is None:
             raise ValueError("no dataset is asked for")
+        shown.say(watch, _as_written(data))
     else:
         found = ranked(request, watch)
         data, gradn, networks, places = found.data, found.gradn, found.networks, found.places
@@ -116,6 +119,10 @@ def split(request: Request, which: Which, fraction: float, out: Path, watch: Wat
     return facts | {"out": str(out)}
 
 
+def _as_written(data: Dataset) -> Shown:
+    return shown.served(data, data.train.images.shape[1], data.train.images.shape[-1])
+
+
 def _facts(chosen: Part, gradn: Tensor | None, networks: str) -> dict[str, Any]:
     data, labels = chosen.data, chosen.data.train.labels[chosen.index]
     counts, all_of = (each.bincount(minlength=len(data.classes)).tolist() for each in (labels, data.train.labels))
@@ -130,6 +137,7 @@ def _facts(chosen: Part, gradn: Tensor | None, networks: str) -> dict[str, Any]:
         "seed": chosen.seed,
         "dataset": data.name,
         "data_sha256": data.sha256,
+        "shown": _as_written(data).as_json(),
         "networks": networks,
         "gradn": known,
         "classes": classes,

@@ -194,6 +194,11 @@ def test_sets_against_real_images_with_tables_tensors_and_figures(sdc: Sdc, tmp_
     assert outcome.json["overall"] == outcome.json["sources"][0]["overall"]
     assert {source["networks"] for source in outcome.json["sources"]} == {"2 freshly initialised ConvNetW32"}
     assert f"no states on the way are kept in {two.name}" in outcome.err
+    lines = [line for line in outcome.err.splitlines() if line.startswith("images of ")]
+    assert lines == [
+        "images of digits (8x8 grey) are shown as 16x16 RGB: not cropped, enlarged to 32x32 and then reduced to 16x16, "
+        "grey repeated in all three channels, normalised with mean 0.5, 0.5, 0.5, std 0.25, 0.25, 0.25"
+    ]
     states = outcome.json["sources"][0]["steps"]
     assert [state["step"] for state in states] == [0, 10, 40]
     for state, images in zip(states, (pictures(2), pictures(3), pictures(1)), strict=True):
