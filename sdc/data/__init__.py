@@ -2,5 +2,5 @@
 
 Imports: ground.
 Read: sets, store; then named, download, tiny; image_folder, members, images; canonical, tiny_classes;
-torchvision_folders, pickled; reading.
+torchvision_folders, archived, pickled; reading.
 """
