@@ -15,7 +15,8 @@ from PIL import Image, UnidentifiedImageError
 from sdc.ground.errors import FatalError
 
 ENDINGS = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".gif", ".ppm", ".pgm", ".tif", ".tiff")
-FORMATS = ("PNG", "JPEG", "MPO", "BMP", "WEBP", "GIF", "PPM", "TIFF")
+FORMATS = ("PNG", "JPEG", "BMP", "WEBP", "GIF", "PPM", "TIFF")
+"""Of several pictures in one JPEG file (MPO) PIL reads the first as JPEG, and knows no format of that name."""
 SIXTEEN_BIT = ("I", "I;16", "I;16B", "I;16L")
 GREY = ("1", "L", "LA", *SIXTEEN_BIT)
 
@@ -32,6 +33,12 @@ def header(data: bytes, where: str) -> Header:
     """Read the header of an encoded image. Raises FatalError naming `where` if there is none."""
     with _opened(data, where) as image:
         return Header(min(image.size), image.mode in GREY)
+
+
+def shape(data: bytes, where: str) -> tuple[int, int, bool]:
+    """Width, height, and whether it is grey. Raises FatalError naming `where` if there is no image."""
+    with _opened(data, where) as image:
+        return *image.size, image.mode in GREY
 
 
 def pixels(data: bytes, side: int, channels: int, where: str) -> NDArray[np.uint8]:
