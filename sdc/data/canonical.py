@@ -63,7 +63,7 @@ def arranged(dataset: str, found: Sequence[str], where: str) -> list[str]:
         return list(found)
     if _labels(found) == set(range(len(found))):
         return sorted(found, key=int)
-    by_label = {label: name for name in found if (label := _label(known, name)) is not None}
+    by_label = {label: name for name in found if (label := label_of(known, name)) is not None}
     if len(by_label) < len(known):
         raise _others(dataset, known, found, where)
     return [by_label[label] for label in range(len(known))]
@@ -74,7 +74,7 @@ def how(dataset: str, classes: Sequence[str]) -> str:
     known = SPELLINGS.get(dataset)
     if known is None or len(known) != len(classes):
         return "its classes are sorted by the names of their folders"
-    if _labels(classes) and _label(known, classes[0]) is None:
+    if _labels(classes) and label_of(known, classes[0]) is None:
         return f"the names of its folders are taken for the labels of {dataset}, where 0 is {known[0][0]}"
     return f"its classes are those of {dataset}, in the order of {dataset}"
 
@@ -82,8 +82,8 @@ def how(dataset: str, classes: Sequence[str]) -> str:
 def told(classes: Sequence[str]) -> str:
     """`label 0 = airplane, 1 = automobile, ...`, the last one, too; at most ten are named."""
     named = [f"{label} = {name}" for label, name in enumerate(classes)]
-    few = named if len(named) <= 10 else [*named[:8], "...", named[-1]]
-    return f"label {', '.join(few)}"
+    shown = named if len(named) <= 10 else [*named[:8], "...", named[-1]]
+    return f"label {', '.join(shown)}"
 
 
 def _labels(names: Sequence[str]) -> set[int]:
@@ -91,7 +91,8 @@ def _labels(names: Sequence[str]) -> set[int]:
     return {int(name) for name in names} if all(name.isascii() and name.isdigit() for name in names) else set()
 
 
-def _label(known: Spellings, name: str) -> int | None:
+def label_of(known: Spellings, name: str) -> int | None:
+    """The class that a name stands for in any spelling, beginning with a number or not; None if it stands for none."""
     plain, bare = _plain(name), _plain(re.sub(r"^\d+[\s_.-]+(?=.*[^\W\d])", "", name))
     for label, spellings in enumerate(known):
         if {plain, bare} & {_plain(spelling) for spelling in spellings}:
@@ -105,15 +106,16 @@ def _plain(name: str) -> str:
 
 
 def _others(dataset: str, known: Spellings, found: Sequence[str], where: str) -> FatalError:
-    strange = [name for name in found if _label(known, name) is None]
-    missing = sorted(set(range(len(known))) - {_label(known, name) for name in found})
+    strange = [name for name in found if label_of(known, name) is None]
+    missing = sorted(set(range(len(known))) - {label_of(known, name) for name in found})
     return FatalError(
-        f"the classes of {where} are not those of {dataset}: found {_few(strange or found)}, "
-        f"where {dataset} has {_few([known[label][0] for label in missing])}\n"
+        f"the classes of {where} are not those of {dataset}: found {few(strange or found)}, "
+        f"where {dataset} has {few([known[label][0] for label in missing])}\n"
         f"Rename the folders, or give the images a name of their own: --dataset NAME, any but {', '.join(SPELLINGS)}."
     )
 
 
-def _few(names: Sequence[str]) -> str:
+def few(names: Sequence[str]) -> str:
+    """At most five names, and how many more there are."""
     more = f" and {len(names) - 5} more" if len(names) > 5 else ""
     return ", ".join(map(repr, names[:5])) + more

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from sdc.data.reading import Read, reader, stem
-from sdc.evaluation import distilled, experiments, foreign
+from sdc.evaluation import distilled, experiments, foreign, set_layouts
 from sdc.evaluation.assumptions import dataset_in
 from sdc.evaluation.distilled import DistilledSet
 from sdc.evaluation.foreign import Stated
@@ -34,7 +34,7 @@ class Request:
     seed: int = 0
     changes: tuple[str, ...] = ()
     stated: Stated = field(default_factory=Stated)
-    """What is said of a file of an upstream's own layout; our sets say it themselves."""
+    """What is said of a set made elsewhere; our sets say it themselves."""
 
 
 def evaluate_file(request: Request, watch: Watch) -> Result:
@@ -81,10 +81,13 @@ def _named(request: Request, read: Read, watch: Watch) -> Asked:
 
 
 def _asked(request: Request, read: Read, watch: Watch) -> Asked:
-    if request.path.suffix == ".pt":
+    if not distilled.is_one(request.path):
         return _foreign(request, read, watch)
     if request.stated.labels or request.stated.experiment != "all":
-        raise FatalError(f"{request.path} says itself what it holds: --labels and --experiment are for .pt files")
+        raise FatalError(
+            f"{request.path} says itself what it holds: --labels and --experiment are for .pt files, and other sets "
+            "made elsewhere"
+        )
     found, cell = distilled.load(request.path), cell_of(request.path)
     path = request.data or (Path(cell["data"]) if cell.get("data") and not request.dataset else None)
     name = request.dataset or found.view.dataset
@@ -92,28 +95,35 @@ def _asked(request: Request, read: Read, watch: Watch) -> Asked:
     held_out = cell.get("settings", {}).get("validation", 0) if own else 0
     data = read(name, path, held_out, 0)  # what a run with a validation set is for must not be told by test images
     models = request.models or (cell.get("model") or "ConvNet",)
-    subject = Subject(found, data, models, _protocol(request, found), request.seed)
+    subject = Subject(found, data, models, _protocol(request, found, _pairs(request)), request.seed)
     return Asked({0: subject}, name, {"run": str(request.path.resolve())})
 
 
 def _foreign(request: Request, read: Read, watch: Watch) -> Asked:
-    """The same for a file of an upstream's own layout, which says at most by its name of which data it is."""
-    name = request.dataset or dataset_in(request.path.name) or (stem(request.data) if request.data else "")
+    """The same for a set made elsewhere, which says at most by its name of which data it is, and for our exports."""
+    held = set_layouts.held(request.path)
+    told = held.told
+    of_set = told.dataset if told else dataset_in(held.path.name)
+    name = request.dataset or of_set or (stem(request.data) if request.data else "")
     if not name:
         raise FatalError(f"{request.path} does not say of which data it is: give --dataset NAME or --data PATH")
-    data = read(name, request.data, 0, 0)
-    found = foreign.load(request.path, data, name, _stated(request))
+    own = told is not None and not (request.dataset or request.data)
+    path, held_out = (told.data, told.validation) if told and own else (request.data, 0)
+    data = read(name, path, held_out, 0)
+    found = foreign.read(held, data, name, _stated(request))
     for words in dict.fromkeys(each.said for each in found):
         watch.say(words)
     models = request.models or (found[0].model,)
+    pairs = {key: value for key, value in _pairs(request).items() if key not in _SHOWN}
     subjects = {
-        each.experiment: Subject(each.made, data, models, _protocol(request, each.made), request.seed) for each in found
+        each.experiment: Subject(each.made, data, models, _protocol(request, each.made, pairs), request.seed)
+        for each in found
     }
     about = {"assumed": found[0].said, "assumptions": found[0].assumptions, "run": str(request.path.resolve())}
     return Asked(subjects, name, about)
 
 
-_SHOWN = ("mean", "std", "range")
+_SHOWN = ("mean", "std", "range", "factor")
 """What can be set of a file that does not say how its images were shown, beside its protocol."""
 
 
@@ -125,7 +135,10 @@ def _stated(request: Request) -> Stated:
     """What is said of a file, by options and by --set."""
     pairs = _pairs(request)
     mean, std = (_numbers(key, pairs[key]) if key in pairs else None for key in ("mean", "std"))
-    return replace(request.stated, mean=mean, std=std, range=pairs.get("range"))
+    factor = pairs.get("factor", "1")
+    if factor not in ("1", "2", "3", "4", "5", "6", "7", "8"):
+        raise FatalError(f"--set factor={factor}: give how many images stand side by side in one, 1 to 8")
+    return replace(request.stated, mean=mean, std=std, range=pairs.get("range"), factor=int(factor))
 
 
 def _numbers(key: str, text: str) -> tuple[float, ...]:
@@ -140,14 +153,12 @@ def _numbers(key: str, text: str) -> tuple[float, ...]:
     return found
 
 
-def _protocol(request: Request, found: DistilledSet) -> Protocol:
+def _protocol(request: Request, found: DistilledSet, pairs: Mapping[str, str]) -> Protocol:
+    """The protocol that is asked for, with the changes in `pairs`."""
     known = {"upstream": found.protocol, "uniform": UNIFORM}
     if request.protocol not in known:
         raise unknown("protocol", request.protocol, list(known))
-    pairs = _pairs(request)
-    if request.path.suffix == ".pt":
-        pairs = {key: value for key, value in pairs.items() if key not in _SHOWN}
-    return override(known[request.protocol], pairs | ({"networks": request.networks} if request.networks else {}))
+    return override(known[request.protocol], {**pairs} | ({"networks": request.networks} if request.networks else {}))
 
 
 def cell_of(path: Path) -> dict[str, Any]:
