@@ -208,7 +208,11 @@ def _facts(trained: Trained) -> dict[str, Any]:
 def evaluate(
     paths_given: Annotated[
         list[Path],
-        typer.Argument(metavar="PATH...", help="Run folders, .safetensors files, or .pt files as the upstreams save."),
+        typer.Argument(
+            metavar="PATH...",
+            help="Run folders, .safetensors files, what sdc export writes, or sets made elsewhere: .pt and .npz files, "
+            "save folders, folders of images a class (docs/foreign-sets.md).",
+        ),
     ],
     *,
     model: Annotated[str, typer.Option(help="Models, joined by commas.")] = "",
@@ -218,10 +222,10 @@ def evaluate(
     data: Data = None,
     zca: Annotated[
         bool | None,
-        typer.Option("--zca/--no-zca", help="Whether a .pt file's images are whitened.", show_default=False),
+        typer.Option("--zca/--no-zca", help="Whether images of a set made elsewhere are whitened.", show_default=False),
     ] = None,
     labels: Annotated[
-        str | None, typer.Option(help="A .pt file's labels: hard, probabilities or logits; else by their numbers.")
+        str | None, typer.Option(help="Its labels: hard, probabilities or logits; else by their numbers.")
     ] = None,
     label_order: Annotated[
         str | None,
@@ -238,7 +242,7 @@ def evaluate(
         typer.Option(
             "--set",
             metavar="KEY=VALUE",
-            help="Change a protocol's setting, as epochs=300; of a .pt file mean, std, range, too.",
+            help="Change a protocol's setting, as epochs=300; of a set made elsewhere mean, std, range, too.",
         ),
     ] = None,
     runs_folder: Annotated[

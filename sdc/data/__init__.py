@@ -2,5 +2,5 @@
 
 Imports: ground.
 Read: sets, store; then named, download, tiny; image_folder, members, images, originals; canonical, tiny_classes,
-imagenet_subsets; torchvision_folders, tiny_tensors, pickled; reading.
+imagenet_subsets; torchvision_folders, archived, tiny_tensors, pickled; reading.
 """

@@ -57,7 +57,7 @@ def of(name: str, classes: Sequence[str]) -> str | None:
     fitting = (
         other
         for other, known in SPELLINGS.items()
-        if len(known) == len(classes) and all(_label(known, each) == label for label, each in enumerate(classes))
+        if len(known) == len(classes) and all(label_of(known, each) == label for label, each in enumerate(classes))
     )
     return next(fitting, None)
 
@@ -75,7 +75,7 @@ def arranged(dataset: str, found: Sequence[str], where: str) -> list[str]:
         return list(found)
     if _labels(found) == set(range(len(found))):
         return sorted(found, key=int)
-    by_label = {label: name for name in found if (label := _label(known, name)) is not None}
+    by_label = {label: name for name in found if (label := label_of(known, name)) is not None}
     if len(by_label) < len(known):
         raise _others(dataset, known, found, where)
     return [by_label[label] for label in range(len(known))]
@@ -86,7 +86,7 @@ def how(dataset: str, classes: Sequence[str]) -> str:
     known = SPELLINGS.get(dataset)
     if known is None or len(known) != len(classes):
         return "its classes are sorted by the names of their folders"
-    if _labels(classes) and _label(known, classes[0]) is None:
+    if _labels(classes) and label_of(known, classes[0]) is None:
         return f"the names of its folders are taken for the labels of {dataset}, where 0 is {known[0][0]}"
     return f"its classes are those of {dataset}, in the order of {dataset}"
 
@@ -94,8 +94,8 @@ def how(dataset: str, classes: Sequence[str]) -> str:
 def told(classes: Sequence[str]) -> str:
     """`label 0 = airplane, 1 = automobile, ...`, the last one, too; at most ten are named."""
     named = [f"{label} = {name}" for label, name in enumerate(classes)]
-    few = named if len(named) <= 10 else [*named[:8], "...", named[-1]]
-    return f"label {', '.join(few)}"
+    shown = named if len(named) <= 10 else [*named[:8], "...", named[-1]]
+    return f"label {', '.join(shown)}"
 
 
 def labels(dataset: str, found: Sequence[str], *, numbers: bool = True) -> list[int] | None:
@@ -113,13 +113,13 @@ def labels(dataset: str, found: Sequence[str], *, numbers: bool = True) -> list[
 
 def places(known: Spellings, found: Sequence[str]) -> list[int] | None:
     """The label that each of the class names `found` has among `known`; None unless they are those, each once."""
-    there = [place for name in found if (place := _label(known, name)) is not None]
+    there = [place for name in found if (place := label_of(known, name)) is not None]
     return there if len(known) == len(found) == len(set(there)) else None
 
 
 def label(dataset: str, name: str) -> int | None:
     """The label of the class of a dataset known by name that is called so, in any spelling; None if none is."""
-    return _label(SPELLINGS[dataset], name)
+    return label_of(SPELLINGS[dataset], name)
 
 
 def plain(name: str) -> str:
@@ -132,7 +132,8 @@ def _labels(names: Sequence[str]) -> set[int]:
     return {int(name) for name in names} if all(name.isascii() and name.isdigit() for name in names) else set()
 
 
-def _label(known: Spellings, name: str) -> int | None:
+def label_of(known: Spellings, name: str) -> int | None:
+    """The class that a name stands for in any spelling, beginning with a number or not; None if it stands for none."""
     either = {plain(name), plain(re.sub(r"^\d+[\s_.-]+(?=.*[^\W\d])", "", name))}
     for label_, spellings in enumerate(known):
         if either & {plain(spelling) for spelling in spellings}:
@@ -141,15 +142,16 @@ def _label(known: Spellings, name: str) -> int | None:
 
 
 def _others(dataset: str, known: Spellings, found: Sequence[str], where: str) -> FatalError:
-    strange = [name for name in found if _label(known, name) is None]
-    missing = sorted(set(range(len(known))) - {_label(known, name) for name in found})
+    strange = [name for name in found if label_of(known, name) is None]
+    missing = sorted(set(range(len(known))) - {label_of(known, name) for name in found})
     return FatalError(
-        f"the classes of {where} are not those of {dataset}: found {_few(strange or found)}, "
-        f"where {dataset} has {_few([known[label][0] for label in missing])}\n"
+        f"the classes of {where} are not those of {dataset}: found {few(strange or found)}, "
+        f"where {dataset} has {few([known[label][0] for label in missing])}\n"
         f"Rename the folders, or give the images a name of their own: --dataset NAME, any but {', '.join(SPELLINGS)}."
     )
 
 
-def _few(names: Sequence[str]) -> str:
+def few(names: Sequence[str]) -> str:
+    """At most five names, and how many more there are."""
     more = f" and {len(names) - 5} more" if len(names) > 5 else ""
     return ", ".join(map(repr, names[:5])) + more

@@ -46,6 +46,12 @@ def header(data: bytes, where: str) -> Header:
         return Header(*image.size, image.mode)
 
 
+def shape(data: bytes, where: str) -> tuple[int, int, bool]:
+    """Width, height, and whether it is grey. Raises FatalError naming `where` if there is no image."""
+    with _opened(data, where) as image:
+        return *image.size, image.mode in GREY
+
+
 def pixels(data: bytes, side: int, channels: int, where: str) -> NDArray[np.uint8]:
     """The image as uint8 [channels, side, side]: the square at its centre, resized with antialias if it is not `side`.
 

@@ -105,9 +105,9 @@ def _folder(source: Path) -> Iterator[Member]:
 
 
 def _tar(source: Path) -> Iterator[Member]:
-    with _decompressed(source) as file, tarfile.TarFile(fileobj=file) as archive:
+    with decompressed(source) as file, tarfile.TarFile(fileobj=file) as archive:
         for info in archive:
-            path = _inside(info.name)
+            path = inside(info.name)
             if path is None or not (info.isdir() or info.isreg()):
                 continue
             data = None
@@ -120,7 +120,7 @@ def _tar(source: Path) -> Iterator[Member]:
 def _zip(source: Path) -> Iterator[Member]:
     with zipfile.ZipFile(source) as archive:
         for info in archive.infolist():
-            path = _inside(info.filename)
+            path = inside(info.filename)
             if path is None or stat.S_ISLNK(info.external_attr >> 16):
                 continue
             data = None
@@ -130,7 +130,8 @@ def _zip(source: Path) -> Iterator[Member]:
             yield Member(path, info.is_dir(), data)
 
 
-def _decompressed(source: Path) -> IO[bytes]:
+def decompressed(source: Path) -> IO[bytes]:
+    """The tar in a tar file, whatever it is compressed by."""
     name = source.name.lower()
     if name.endswith(".xz"):
         return lzma.open(source)
@@ -159,7 +160,8 @@ def is_image(path: PurePosixPath) -> bool:
     return path.suffix.lower() in ENDINGS
 
 
-def _inside(name: str) -> PurePosixPath | None:
+def inside(name: str) -> PurePosixPath | None:
+    """A member's name as a path; None if it leads outside of the archive, or is hidden."""
     path = PurePosixPath(name)
     outside = path.is_absolute() or ".." in path.parts
     return None if outside or not path.parts or not all(map(_visible, path.parts)) else path

@@ -6,13 +6,13 @@ import gzip
 import hashlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
 import torch
 
-from sdc.data import canonical, pickled, tiny, tiny_tensors
+from sdc.data import archived, canonical, pickled, tiny, tiny_tensors
 from sdc.data.members import damage_is_fatal, folder_files
 from sdc.data.sets import Content, Progress, Split
 from sdc.ground import files
@@ -29,6 +29,16 @@ IDX = {
 }
 MAT = {split: f"{split}_32x32.mat" for split in ("train", "test")}
 BATCHES = tuple(f"data_batch_{number}" for number in range(1, 6))
+CIFAR10, CIFAR100 = (*BATCHES, "test_batch", "batches.meta"), ("train", "test", "meta")
+IDX_FILES = {
+    f"{spelled}{ending}"
+    for pair in IDX.values()
+    for file in pair
+    for spelled in (file, file.replace("-idx", ".idx"))
+    for ending in ("", ".gz")
+}
+_FILES = {*CIFAR10, *CIFAR100, *IDX_FILES}
+"""What the files of datasets are called that may come in an archive."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +53,7 @@ class Layout:
     """What its files do not say, and how to say it."""
 
     def fingerprint(self) -> str:
-        """A hash that changes with the files: over a zip's bytes, or over the others' names, sizes and times."""
+        """A hash that changes with the files: over an archive's bytes, or over the others' names, sizes and times."""
         with damage_is_fatal(self.where):
             if self.where.is_file():
                 return files.sha256(self.where)
@@ -76,12 +86,34 @@ def _found(path: Path, name: str) -> Iterator[Layout]:
             yield _tiny_tensors(path)
         elif tiny.is_zip(path):
             yield _tiny(path)
+        elif (file := archived.first(path, _FILES)) is not None:
+            yield _packed(path, file, name)
         return
     if tiny.is_folder(path):
         yield _tiny(path)
     elif not (path / "train").is_dir():
         folders = {(path / child).resolve(): path / child for child in CHILDREN if (path / child).is_dir()}
         yield from (layout for folder in folders.values() for layout in _in(folder, name))
+
+
+def _packed(path: Path, first: PurePosixPath, name: str) -> Layout:
+    """A dataset in an archive, which one of its files tells; unpacked whenever it is read."""
+    if first.name in IDX_FILES:
+        folder = path.parent / path.name.split(".")[0] / first.parent
+        layout = _mnist(folder, name)
+        dataset, doubt = layout.dataset, layout.doubt
+    else:
+        dataset, doubt = ("cifar100" if first.name in ("train", "test", "meta") else "cifar10"), ""
+
+    def read(on_progress: Progress | None) -> Content:
+        with archived.unpacked(path, _FILES) as top:
+            folders = [top, *(folder for folder in sorted(top.rglob("*")) if folder.is_dir())]
+            found = [layout for folder in folders for layout in _in(folder, dataset) if layout.dataset == dataset]
+            if len(found) != 1:
+                raise FatalError(f"{path} holds {len(found)} whole copies of {dataset}, not one\nDownload it again.")
+            return found[0].read(on_progress)
+
+    return Layout(dataset, path, list, read, doubt)
 
 
 def _in(folder: Path, name: str) -> Iterator[Layout]:

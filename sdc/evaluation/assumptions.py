@@ -66,6 +66,19 @@ def apart(images: Tensor, labels: Tensor, lr: float | None) -> Assumed:
     return Assumed(mean, std, protocol, _BY_SIZE.get(size, "ConvNet"))
 
 
+def unnamed(images: Tensor, labels: Tensor, lr: float | None, dataset: str) -> Assumed:
+    """What is assumed of images [N,C,H,W] that come from no script known here, as pictures and pairs do.
+
+    Of a dataset known by name its own constants; else ImageNet's from 64 pixels on, and CIFAR's below; none if grey.
+    """
+    how = apart(images, labels, lr)
+    mean, std = _BY_DATASET.get(dataset, (how.mean, how.std))
+    channels = images.shape[1]
+    if mean and std and len(mean) != channels:
+        mean, std = (mean * channels, std * channels) if len(mean) == 1 else (None, None)
+    return replace(how, mean=mean, std=std)
+
+
 def dataset_in(file: str) -> str:
     """The dataset that a file's own name tells, as res_DC_CIFAR10_ConvNet_1ipc.pt; empty if it tells none."""
     told = _part(file, 2).lower()

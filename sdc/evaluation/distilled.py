@@ -64,6 +64,22 @@ def _ordered(content: bytes) -> bytes:
     return len(header).to_bytes(8, "little") + header + content[8 + size :]
 
 
+def is_one(path: Path) -> bool:
+    """Whether this is to be read as a set of ours: a run's folder, or a file with our metadata, whatever its name.
+
+    So is what is called so, and holds something else: `load` says what is wrong with it.
+    """
+    if path.is_dir():
+        return any((path / name).exists() for name in ("distilled.safetensors", "cell.json"))
+    if not path.is_file():
+        return path.suffix in ("", ".safetensors")
+    try:
+        with safe_open(path, framework="pt") as stored:
+            return bool({"classes", "protocol"} & (stored.metadata() or {}).keys())
+    except (SafetensorError, OSError):
+        return path.suffix == ".safetensors"
+
+
 def load(path: Path) -> DistilledSet:
     """Read a set from a file, or from a run's folder. Raises FatalError for anything that is not one."""
     file = path / "distilled.safetensors" if path.is_dir() else path

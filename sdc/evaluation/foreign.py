@@ -1,7 +1,7 @@
-"""Distilled sets as the upstream scripts save them: torch files that hold images and labels, and little else.
+"""Distilled sets made elsewhere: files and folders that hold images and labels, and little else.
 
-They say nothing of how the images were shown to the network, so that is assumed, and said. No object but tensors and
-numbers is read: a file that holds another is refused.
+They say nothing of how the images were shown to the network, so that is assumed, and said; exports of ours tell it. No
+object but tensors and numbers is read: a file that holds another is refused.
 """
 
 from __future__ import annotations
@@ -13,15 +13,16 @@ from typing import Any
 from torch import Tensor
 
 from sdc.data.sets import Dataset
-from sdc.evaluation import label_order
-from sdc.evaluation.assumptions import Assumed, Each, apart, together
+from sdc.evaluation import held, label_order, set_layouts
+from sdc.evaluation.assumptions import Assumed, Each, apart, together, unnamed
+from sdc.evaluation.class_folders import numbered
 from sdc.evaluation.distilled import DistilledSet, checked
-from sdc.evaluation.foreign_images import as_seen, is_copy, upright, whitened
-from sdc.evaluation.foreign_labels import Labels, understood
+from sdc.evaluation.foreign_images import as_seen, is_copy, parted, upright, whitened
+from sdc.evaluation.foreign_labels import Labels, in_order, understood
+from sdc.evaluation.held import Held, beside
 from sdc.evaluation.label_order import Order
 from sdc.evaluation.protocol import to_dict
-from sdc.evaluation.tensor_files import LAYOUTS, solid, stored
-from sdc.evaluation.view import View, fitted
+from sdc.evaluation.view import View, Whitening, fitted
 from sdc.ground.errors import FatalError
 
 
@@ -41,6 +42,8 @@ class Stated:
     """What the values are: normalised, as the network saw them; 1 or 255: pixels up to that."""
     order: str | None = None
     """Which class each label means: wnids, sorted, data, or a file (sdc.evaluation.label_order)."""
+    factor: int = 1
+    """Each image holds factor x factor images, as IDC's do."""
 
 
 @dataclass(frozen=True)
@@ -57,22 +60,18 @@ class Found:
     assumptions: dict[str, Any]
 
 
-@dataclass(frozen=True)
-class _Content:
-    """Images and labels of each experiment of a file; the rate, and whether they lie in files of their own."""
-
-    path: Path
-    experiments: list[tuple[Tensor, Tensor]]
-    lr: float | None
-    apart: bool
-
-
 def load(path: Path, dataset: Dataset, name: str, stated: Stated) -> list[Found]:
     """The sets in `path`, one an experiment. `name` is the dataset's, for its constants."""
-    stated = replace(stated, zca=whitened(path, stated.zca))
+    return read(set_layouts.held(path), dataset, name, stated)
+
+
+def read(content: Held, dataset: Dataset, name: str, stated: Stated) -> list[Found]:
+    """The same of what `set_layouts.held` found."""
+    path, told = content.path, content.told
+    if told is None:
+        stated = replace(stated, zca=whitened(path, stated.zca))
     if stated.zca and (stated.mean or stated.std):
         raise FatalError(f"{path}: whitened images are not normalised as well: leave out --zca, or --set mean and std")
-    content = _content(path)
     numbers = _chosen(content, stated.experiment)
     try:
         return [_found(content, number, dataset, name, stated) for number in numbers]
@@ -80,33 +79,13 @@ def load(path: Path, dataset: Dataset, name: str, stated: Stated) -> list[Found]
         raise FatalError(f"{path} is no distilled set of {dataset.name}: {error}") from error
 
 
-def side(path: Path) -> int:
-    """How many pixels high the images in a file are; 0 if it cannot be read, of which `load` tells why."""
-    try:
-        images = _content(path).experiments[0][0]
-    except FatalError:
-        return 0
+def side(content: Held) -> int:
+    """How many pixels high its images are; 0 if they are none, of which `read` tells."""
+    images = content.experiments[0][0]
     return images.shape[2] if images.ndim == 4 else 0
 
 
-def _content(path: Path) -> _Content:
-    content = stored(path)
-    if isinstance(content, dict) and isinstance(content.get("data"), list) and content["data"]:
-        return _Content(path, [_pair(each, path) for each in content["data"]], None, apart=False)
-    if isinstance(content, Tensor) and "images" in path.name:
-        beside, rate = _beside(path, "labels"), _beside(path, "lr")
-        images, labels = solid(content, path), solid(stored(beside), beside)
-        lr = float(solid(stored(rate), rate)) if rate.is_file() else None
-        return _Content(path, [(images, labels)], lr, apart=True)
-    raise FatalError(f"{path} is no distilled set of a layout known here. {LAYOUTS}")
-
-
-def _pair(value: Any, path: Path) -> tuple[Tensor, Tensor]:  # noqa: ANN401 - whatever the file holds
-    images, labels = value if isinstance(value, list | tuple) and len(value) == 2 else (None, None)
-    return solid(images, path), solid(labels, path)
-
-
-def _chosen(content: _Content, asked: str) -> list[int]:
+def _chosen(content: Held, asked: str) -> list[int]:
     """The numbers of the experiments that are asked for."""
     count = len(content.experiments)
     if asked == "all":
@@ -117,44 +96,81 @@ def _chosen(content: _Content, asked: str) -> list[int]:
     return [int(asked)]
 
 
-def _beside(path: Path, what: str) -> Path:
-    """The file of the same step that holds the labels, or the rate."""
-    return path.with_name(path.name.replace("images_zca_", "images_").replace("images", what))
-
-
-def _found(content: _Content, number: int, dataset: Dataset, name: str, stated: Stated) -> Found:
+def _found(content: Held, number: int, dataset: Dataset, name: str, stated: Stated) -> Found:
     """One experiment of a file. Raises ValueError where its tensors are no set of the dataset."""
-    stored_images, told = content.experiments[number]
+    stored_images, stored_labels = content.experiments[number]
     images, changes = upright(stored_images)
-    labels = understood(told, len(images), dataset.name, len(dataset.classes), stated.labels)
-    order = label_order.find(content.path, dataset, name, stated.order, apart=content.apart)
+    labels = _labels(content, stored_labels, len(images), dataset, name, stated)
+    order = label_order.find(content, dataset, name, stated.order)
+    if stated.factor > 1:
+        images = parted(images.float() if images.is_floating_point() else images.float() / 255, stated.factor)
+        content = content if stored_images.is_floating_point() else replace(content, range="1")
+        labels = replace(labels, held=labels.held.repeat(stated.factor**2, *[1] * (labels.held.ndim - 1)))
+        changes.append(f"{stated.factor} x {stated.factor} images in each, enlarged")
     how = _assumed(content, images, labels, name)
-    view = _view(images, dataset, how, stated)
-    shown, values = as_seen(images, view, stated.range)
+    view = _view(images, dataset, content, how, stated)
+    shown, values = _shown(content, images, view, stated)
     made = checked(DistilledSet(shown, order.mapped(labels.held), view, how.protocol, content.lr))
-    told_of = _Told(made, labels, order, how.model, "; ".join([*changes, f"values {values}"]), content, stated)
+    words = "; ".join([*content.notes, *changes, f"values {values}"])
+    told_of = _Told(made, labels, order, how.model, words, content, stated)
     return Found(made, how.model, number, _said(told_of), _record(told_of))
 
 
-def _assumed(content: _Content, images: Tensor, labels: Labels, name: str) -> Assumed:
-    if not content.apart:
+def _labels(content: Held, stored: Tensor | None, images: int, dataset: Dataset, name: str, stated: Stated) -> Labels:
+    classes = len(dataset.classes)
+    if stored is None:
+        lacking = f"{beside(content.path, 'labels').name} does not exist" if content.layout == held.APART else ""
+        return in_order(images, dataset.name, classes, lacking or "it holds no labels", stated.labels)
+    if told := content.told:
+        of_told = understood(stored, images, dataset.name, len(told.classes), stated.labels or told.labels)
+        return of_told if stated.labels else replace(of_told, words=of_told.kind)
+    if content.folders:
+        places, words = numbered(content.folders, dataset, name, str(content.path))
+        of_folders = understood(places[stored], images, dataset.name, classes, stated.labels)
+        return replace(of_folders, words=f"{of_folders.words}, {words}")
+    return understood(stored, images, dataset.name, classes, stated.labels)
+
+
+def _assumed(content: Held, images: Tensor, labels: Labels, name: str) -> Assumed:
+    if told := content.told:
+        return Assumed(told.mean, told.std, told.protocol, told.model or "ConvNet")
+    if content.layout == held.TOGETHER:
         return together(content.path.name, name, images.shape[-1])
+    if content.layout != held.APART:
+        return unnamed(images, labels.held, content.lr, name)
     how = apart(images, labels.held, content.lr)
     return replace(how, mean=None, std=None) if is_copy(content.path) else how
 
 
-def _view(images: Tensor, dataset: Dataset, how: Assumed, stated: Stated) -> View:
+def _shown(content: Held, images: Tensor, view: View, stated: Stated) -> tuple[Tensor, str]:
+    """Images as networks saw them, and what their values were taken for."""
+    of_told = "normalised" if content.told and images.is_floating_point() else None
+    shown, values = as_seen(images, view, stated.range or content.range or of_told)
+    return shown, values if stated.range else values.replace(" as stated", "")
+
+
+def _view(images: Tensor, dataset: Dataset, content: Held, how: Assumed, stated: Stated) -> View:
     channels, size = images.shape[1], images.shape[-1]
-    mean, std = (None, None) if stated.zca else (how.mean, how.std)
+    whitening = _whitening(dataset, content, channels, size, stated)
+    keep = content.told is not None or not whitening
+    mean, std = (how.mean, how.std) if keep else (None, None)
     return View(
-        dataset=dataset.name,
+        dataset=content.told.dataset if content.told else dataset.name,
         classes=dataset.classes,
         channels=channels,
         size=size,
         mean=_each(stated.mean, channels) or mean or (0.0,) * channels,
         std=_each(stated.std, channels) or std or (1.0,) * channels,
-        whitening=fitted(dataset.train.images, channels, size) if stated.zca else None,
+        whitening=whitening,
     )
+
+
+def _whitening(dataset: Dataset, content: Held, channels: int, size: int, stated: Stated) -> Whitening | None:
+    if stated.zca is False or stated.mean or stated.std:
+        return None
+    if content.told and content.told.whitening:
+        return content.told.whitening
+    return fitted(dataset.train.images, channels, size) if stated.zca else None
 
 
 def _each(stated: Each, channels: int) -> Each:
@@ -173,17 +189,20 @@ class _Told:
     order: Order
     model: str
     values: str
-    content: _Content
+    content: Held
     stated: Stated
 
 
 def _said(of: _Told) -> str:
     made, view, protocol = of.made, of.made.view, of.made.protocol
-    shown = "whitened (ZCA, fitted on the training images)" if view.whitening else f"mean {view.mean}, std {view.std}"
-    rate = "as stored" if made.lr is not None else "assumed; change it by --set lr=..."
+    fit = "as exported" if of.content.told else "fitted on the training images"
+    shown = f"whitened (ZCA, {fit})" if view.whitening else f"mean {view.mean}, std {view.std}"
+    own = "as exported" if of.content.told else "assumed; change it by --set lr=..."
+    rate = "as stored" if made.lr is not None else own
     return (
         f"{of.content.path.name}: {_of_experiments(len(of.content.experiments), of.stated.experiment)}"
-        f"assumed images of {view.channels}x{view.size}x{view.size}, {shown}; {of.values}; "
+        f"{'' if of.content.told else 'assumed '}images of {view.channels}x{view.size}x{view.size}, {shown}; "
+        f"{of.values}; "
         f"labels {of.labels.words}; {of.order.said}; "
         f"learning rate {protocol.lr:g} ({rate}); {protocol.epochs} epochs, batch {protocol.batch}, "
         f"augmentation {protocol.augment or 'none'}; network {of.model}"
@@ -218,5 +237,5 @@ def _record(of: _Told) -> dict[str, Any]:
         "network": of.model,
         "protocol": to_dict(made.protocol),
         "rate": {"value": made.protocol.lr, "learned": made.lr is not None},
-        "stated": [name for name, value in asdict(of.stated).items() if value not in (None, False, "all")],
+        "stated": [name for name, value in asdict(of.stated).items() if value not in (getattr(Stated, name), False)],
     }

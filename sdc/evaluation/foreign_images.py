@@ -79,6 +79,17 @@ def _refuse_unfinite(images: Tensor) -> None:
     )
 
 
+def parted(images: Tensor, factor: int) -> Tensor:
+    """Each image [N,C,S,S] as factor x factor of them, enlarged to its size: those at one place after another.
+
+    So IDC stores them (its `multi-formation`, the uniform one): what does not divide is filled up with 0.5.
+    """
+    more = -images.shape[-1] % factor
+    filled = torch.nn.functional.pad(images, (0, more, 0, more), value=0.5)
+    parts = [part for row in filled.chunk(factor, 2) for part in row.chunk(factor, 3)]
+    return torch.nn.functional.interpolate(torch.cat(parts), size=images.shape[-2:], mode="bilinear")
+
+
 def as_seen(images: Tensor, view: View, asked: str | None) -> tuple[Tensor, str]:
     """Images of `upright` as the network saw them, and what their values were taken for.
 

@@ -79,6 +79,20 @@ def _rows(told: Tensor, name: str, classes: int, asked: str | None) -> Labels:
     return Labels(_logits(rows), kind, f"probabilities{because or ' (each row is 0 or more and sums to 1)'}")
 
 
+def in_order(images: int, name: str, classes: int, missing: str, asked: str | None = None) -> Labels:
+    """Labels of images that come without, as `missing` says: hard, as many of each class, in the order of the classes.
+
+    Raises ValueError where there are not as many of each.
+    """
+    if asked in ("probabilities", "logits"):
+        raise ValueError(f"{missing}, so its labels are no {asked}")
+    if not images or images % classes:
+        raise ValueError(f"{missing}, and {images} images are not as many of each of the {classes} classes of {name}")
+    of_each = images // classes
+    made = torch.arange(classes).repeat_interleave(of_each)
+    return Labels(made, "hard", f"hard, in the order of the classes, {of_each} of each: assumed, as {missing}")
+
+
 def kind_of(told: Tensor) -> str:
     """What rows [N,K] are taken for where nobody says it."""
     return _kind(told, told.double())

@@ -16,7 +16,9 @@ from sdc.data import canonical
 from sdc.data.imagenet_subsets import SUBSETS
 from sdc.data.sets import Dataset
 from sdc.data.tiny_classes import WNIDS
+from sdc.evaluation import class_folders, held
 from sdc.evaluation.distilled import DistilledSet
+from sdc.evaluation.held import Held
 from sdc.ground.errors import FatalError
 
 WORDS = ("wnids", "sorted", "data")
@@ -103,17 +105,25 @@ class _Classes:
         return None if there is None else self.labels.index(there)
 
 
-def find(path: Path, data: Dataset, name: str, asked: str | None, *, apart: bool) -> Order:
-    """The order in which the set at `path` numbers the classes of `data`, which the user calls `name`.
+def find(content: Held, data: Dataset, name: str, asked: str | None) -> Order:
+    """The order in which a set made elsewhere numbers the classes of `data`, which the user calls `name`.
 
-    `asked` is one of `WORDS`, or a file of class names or wnids. Else it is as an export's metadata.json or the run
-    around it tells, else as scripts number the dataset: those that keep images and labels `apart`, or together.
-    Raises FatalError where what is asked is no order of these classes.
+    `asked` is one of `WORDS`, or a file of class names or wnids. Else it is as an export, or the run around it, tells,
+    else as scripts that use this layout number the dataset. Raises FatalError where what is asked is no order of these
+    classes.
     """
     classes = _known(data, name)
+    if content.folders and not class_folders.are_numbers(content.folders, data, name):
+        if asked:
+            raise FatalError(
+                f"{content.path}: the names of its folders say which class each is: leave out --label-order"
+            )
+        return classes.own("by the names of the folders")
     if asked:
         return _asked(classes, asked)
-    return _told(path, classes) or _of_scripts(classes, apart)
+    if content.told:
+        return classes.named(content.told.classes, "as the export says") or classes.own()
+    return _told(content.path, classes) or _of_scripts(classes, content.layout)
 
 
 def of_set(made: DistilledSet, data: Dataset, name: str) -> tuple[DistilledSet, str]:
@@ -194,12 +204,14 @@ def _json(file: Path) -> Mapping[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
-def _of_scripts(classes: _Classes, apart: bool) -> Order:
+def _of_scripts(classes: _Classes, layout: str) -> Order:
     """Of all datasets known by name, scripts number the classes of Tiny ImageNet alone in several ways."""
     if classes.known != _TINY:
-        return (_of_subset(classes) if apart else None) or classes.own()
-    if apart:
+        return (_of_subset(classes) if layout == held.APART else None) or classes.own()
+    if layout == held.APART:
         return classes.by_name("wnids sorted, as MTT, TESLA, FTD and DATM number Tiny ImageNet; else: --label-order")
+    if layout != held.TOGETHER:
+        return classes.by_name("assumed to be wnids sorted, as ImageFolder numbers Tiny ImageNet; else: --label-order")
     if classes.data.numbered:
         return classes.named(classes.data.numbered, "as the tinyimagenet.pt given numbers them") or classes.own()
     return classes.by_name(

@@ -11,7 +11,7 @@ from typing import Any
 
 from sdc.data.reading import Read, reader, stem
 from sdc.data.sets import Dataset
-from sdc.evaluation import distilled, experiments, foreign, kept, label_order, networks, shown
+from sdc.evaluation import distilled, experiments, foreign, kept, label_order, networks, set_layouts, shown
 from sdc.evaluation.assumptions import dataset_in
 from sdc.evaluation.distilled import DistilledSet
 from sdc.evaluation.foreign import Stated
@@ -35,7 +35,7 @@ class Request:
     seed: int = 0
     changes: tuple[str, ...] = ()
     stated: Stated = field(default_factory=Stated)
-    """What is said of a file of an upstream's own layout; our sets say it themselves."""
+    """What is said of a set made elsewhere; our sets say it themselves."""
 
     def again(self) -> list[str]:
         """The command that asks for it, in words."""
@@ -108,7 +108,7 @@ def _named(request: Request, read: Read, watch: Watch) -> Asked:
 def _asked(request: Request, read: Read, watch: Watch) -> Asked:
     for model in request.models:
         networks.known(model)
-    if request.path.suffix == ".pt":
+    if not distilled.is_one(request.path):
         return _foreign(request, read, watch)
     found, cell = distilled.load(request.path), cell_of(request.path)
     _check_nothing_stated(request)
@@ -123,7 +123,7 @@ def _asked(request: Request, read: Read, watch: Watch) -> Asked:
     if renumbered:
         watch.say(renumbered)
     models = request.models or (cell.get("model") or "ConvNet",)
-    subject = Subject(found, data, models, _protocol(request, found), request.seed)
+    subject = Subject(found, data, models, _protocol(request, found, _pairs(request)), request.seed)
     return Asked({0: subject}, name, {"run": str(request.path.resolve()), **_of_images(data, found)})
 
 
@@ -144,22 +144,29 @@ def _check_nothing_stated(request: Request) -> None:
     if given := [name for name, value in options.items() if value]:
         raise FatalError(
             f"{request.path} says itself what it holds: {' and '.join(given)} {'is' if len(given) == 1 else 'are'} for "
-            ".pt files. Leave it out"
+            ".pt files, and other sets made elsewhere. Leave it out"
         )
 
 
 def _foreign(request: Request, read: Read, watch: Watch) -> Asked:
-    """The same for a file of an upstream's own layout, which says at most by its name of which data it is."""
-    name = request.dataset or dataset_in(request.path.name) or (stem(request.data) if request.data else "")
+    """The same for a set made elsewhere, which says at most by its name of which data it is, and for our exports."""
+    held = set_layouts.held(request.path)
+    told = held.told
+    of_set = told.dataset if told else dataset_in(held.path.name)
+    name = request.dataset or of_set or (stem(request.data) if request.data else "")
     if not name:
         raise FatalError(f"{request.path} does not say of which data it is: give --dataset NAME or --data PATH")
-    data = read(name, request.data, 0, 0, foreign.side(request.path))
-    found = foreign.load(request.path, data, name, _stated(request))
+    own = told is not None and not (request.dataset or request.data)
+    path, held_out = (told.data, told.validation) if told and own else (request.data, 0)
+    data = read(name, path, held_out, 0, foreign.side(held))
+    found = foreign.read(held, data, name, _stated(request))
     for words in dict.fromkeys(each.said for each in found):
         watch.say(words)
     models = request.models or (found[0].model,)
+    pairs = {key: value for key, value in _pairs(request).items() if key not in _SHOWN}
     subjects = {
-        each.experiment: Subject(each.made, data, models, _protocol(request, each.made), request.seed) for each in found
+        each.experiment: Subject(each.made, data, models, _protocol(request, each.made, pairs), request.seed)
+        for each in found
     }
     images = _of_images(data, found[0].made)
     seen = images["shown"]["words"] if images["shown"]["changed"] else "as they are"
@@ -173,7 +180,7 @@ def _of_images(data: Dataset, found: DistilledSet) -> dict[str, Any]:
     return dict(shown.about(data, shown.viewed(data, found.view)))
 
 
-_SHOWN = ("mean", "std", "range")
+_SHOWN = ("mean", "std", "range", "factor")
 """What can be set of a file that does not say how its images were shown, beside its protocol."""
 
 
@@ -185,7 +192,10 @@ def _stated(request: Request) -> Stated:
     """What is said of a file, by options and by --set."""
     pairs = _pairs(request)
     mean, std = (_numbers(key, pairs[key]) if key in pairs else None for key in ("mean", "std"))
-    return replace(request.stated, mean=mean, std=std, range=pairs.get("range"))
+    factor = pairs.get("factor", "1")
+    if factor not in ("1", "2", "3", "4", "5", "6", "7", "8"):
+        raise FatalError(f"--set factor={factor}: give how many images stand side by side in one, 1 to 8")
+    return replace(request.stated, mean=mean, std=std, range=pairs.get("range"), factor=int(factor))
 
 
 def _numbers(key: str, text: str) -> tuple[float, ...]:
@@ -200,14 +210,12 @@ def _numbers(key: str, text: str) -> tuple[float, ...]:
     return found
 
 
-def _protocol(request: Request, found: DistilledSet) -> Protocol:
+def _protocol(request: Request, found: DistilledSet, pairs: Mapping[str, str]) -> Protocol:
+    """The protocol that is asked for, with the changes in `pairs`."""
     known = {"upstream": found.protocol, "uniform": UNIFORM}
     if request.protocol not in known:
         raise unknown("protocol", request.protocol, list(known))
-    pairs = _pairs(request)
-    if request.path.suffix == ".pt":
-        pairs = {key: value for key, value in pairs.items() if key not in _SHOWN}
-    return override(known[request.protocol], pairs | ({"networks": request.networks} if request.networks else {}))
+    return override(known[request.protocol], {**pairs} | ({"networks": request.networks} if request.networks else {}))
 
 
 def cell_of(path: Path) -> dict[str, Any]:

@@ -2,11 +2,13 @@
 
 Columns: `image` (PNG bytes and a path), `label`, `logits` where labels were learned, and `exact`, the float32 images
 [C, H, W] as the network saw them, since PNGs are rounded. The schema's metadata name the features under `huggingface`,
-and all that is needed to train on the images under `sdc`, both as JSON.
+and all that is needed to train on the images under `sdc`, both as JSON; of whitened images but for the transform, which
+lies beside the file.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 from pathlib import Path
 from typing import Any
@@ -17,7 +19,8 @@ import pyarrow.parquet as pq
 from torch import Tensor
 
 from sdc.evaluation.distilled import DistilledSet
-from sdc.export.source import ROUNDED, WHITENED, Export, Source, facts, labels, paths, pngs
+from sdc.evaluation.own_exports import WHITENING
+from sdc.export.source import ROUNDED, WHITENED, Export, Source, facts, labels, paths, pngs, save_whitening
 from sdc.ground.files import replacing
 
 ROWS = 100
@@ -27,11 +30,14 @@ ROWS = 100
 def write(source: Source, out: Path) -> Export:
     """Write the set to the file `out`."""
     found = source.found
-    notes = [ROUNDED] + ([WHITENED.format(source.file.name)] if found.view.whitening else [])
+    beside = out.with_name(f"{out.name}.{WHITENING}")
+    notes = [ROUNDED] + ([WHITENED.format(beside.name)] if found.view.whitening else [])
     described = {"huggingface": {"info": {"features": _features(found)}}, "sdc": facts(source) | {"notes": notes}}
     table = _table(found).replace_schema_metadata({name: json.dumps(value) for name, value in described.items()})
-    with replacing(out) as partial:
+    with replacing(out) as partial, contextlib.ExitStack() as stack:
         pq.write_table(table, partial, row_group_size=ROWS)
+        if found.view.whitening:
+            save_whitening(found, stack.enter_context(replacing(beside)))
     lost = notes[1:]
     read = f'datasets.load_dataset("parquet", data_files={json.dumps(str(out))})'
     return Export("parquet", str(out), len(found.images), lost, read)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from PIL import Image
+from safetensors.torch import save as tensors_as_bytes
 from torch import Tensor
 
 from sdc.data.class_names import folder_names
@@ -20,7 +21,7 @@ ROUNDED = (
     "The PNG images are un-normalised, clipped to [0, 1] and rounded to 8 bit: shown to a network as "
     "(pixel / 255 - mean) / std, they are not quite what was distilled."
 )
-WHITENED = "The images that the network saw are whitened; the transform is in {} alone."
+WHITENED = "The images that the network saw are whitened; the transform is beside them, in {}."
 
 
 @dataclass(frozen=True)
@@ -54,9 +55,12 @@ def facts(source: Source) -> dict[str, Any]:
     found, view = source.found, source.found.view
     about = {name: text for name, text in (found.about or {}).items() if name in ("method", "key", "data_sha256")}
     model = {"model": source.cell["model"]} if "model" in source.cell else {}
+    validation = source.cell.get("settings", {}).get("validation")
+    tested = {"data": source.cell.get("data"), "validation": validation}
     return {
         **about,
         **model,
+        **{name: value for name, value in tested.items() if value},
         "dataset": view.dataset,
         "classes": list(view.classes),
         "shape": list(found.images.shape),
@@ -68,6 +72,13 @@ def facts(source: Source) -> dict[str, Any]:
         "protocol": protocol.to_dict(found.protocol),
         "clipped": clipped(found),
     }
+
+
+def save_whitening(found: DistilledSet, file: Path) -> None:
+    """Write the transform of whitened images to `file`, as sdc/evaluation/own_exports.py reads it."""
+    if transform := found.view.whitening:
+        tensors = {"zca_mean": transform.mean.contiguous(), "zca_matrix": transform.matrix.contiguous()}
+        file.write_bytes(tensors_as_bytes(tensors))
 
 
 def labels(found: DistilledSet) -> list[int]:

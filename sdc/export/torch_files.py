@@ -1,7 +1,8 @@
 """Torch files in the layout of the upstream scripts, as sdc/evaluation/foreign.py reads them.
 
-Those say neither how the images were shown nor how they are trained on, so what readers would assume is compared with
-the truth: what an option of `sdc evaluate` mends goes into the command that reads them back, the rest is told.
+Those say neither how the images were shown nor how they are trained on. metadata.json beside them does, where they lie
+together; for readers that have the files alone, what they would assume is compared with the truth, and what an option
+of `sdc evaluate` mends goes into the command that reads them back.
 """
 
 from __future__ import annotations
@@ -19,7 +20,8 @@ from sdc.data import canonical
 from sdc.data.tiny_classes import WNIDS
 from sdc.evaluation import assumptions, foreign_labels, protocol
 from sdc.evaluation.assumptions import Assumed
-from sdc.export.source import Export, Source, facts
+from sdc.evaluation.own_exports import METADATA, WHITENING
+from sdc.export.source import Export, Source, facts, save_whitening
 from sdc.ground.files import making
 
 _NUMBERED = (
@@ -37,7 +39,6 @@ def write(source: Source, out: Path) -> Export:
         if saves
         else assumptions.apart(found.images, found.labels, found.lr)
     )
-    lost = _lost(source)
     read = shlex.join(["sdc", "evaluate", str(out / file), *_options(source, assumed)])
     images, labels = found.images.clone(), found.labels.clone()
     with making(out) as work:
@@ -48,8 +49,10 @@ def write(source: Source, out: Path) -> Export:
             _save(labels, work / "labels_last.pt")
             if found.lr is not None:
                 _save(torch.tensor(found.lr, dtype=torch.float32), work / "lr_last.pt")
+        save_whitening(found, work / WHITENING)
+        lost = [_NUMBERED] if _tiny(source) else []
         told = facts(source) | {"read": read, "notes": lost}
-        (work / "metadata.json").write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
+        (work / METADATA).write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
     return Export("pt", str(out), len(found.images), lost, read)
 
 
@@ -77,14 +80,14 @@ def _options(source: Source, assumed: Assumed) -> list[str]:
     found, cell = source.found, source.cell
     true, taken = protocol.to_dict(found.protocol), protocol.to_dict(assumed.protocol)
     changes = [f"{name}={value}" for name, value in true.items() if value != taken[name]]
+    own = bool(cell.get("settings", {}).get("validation"))  # what it held out is told by metadata.json alone
     return [
-        *("--dataset", found.view.dataset),
-        *(("--data", cell["data"]) if cell.get("data") else ()),
+        *(() if own else ("--dataset", found.view.dataset)),
+        *(("--data", cell["data"]) if cell.get("data") and not own else ()),
         *(("--model", cell["model"]) if "model" in cell else ()),
         *(("--seed", str(cell["seed"])) if cell.get("seed") else ()),
         *(("--labels", "logits") if _taken_for_others(found.labels) else ()),
-        *(("--label-order", "wnids") if _tiny(source) else ()),
-        *(("--zca",) if found.view.whitening else ()),
+        *(("--label-order", "wnids") if _tiny(source) and not own else ()),
         *(word for change in [*changes, *_shown(source, assumed)] for word in ("--set", change)),
     ]
 
@@ -105,7 +108,7 @@ def _shown(source: Source, assumed: Assumed) -> list[str]:
     """What readers would not assume of how the images were shown, as settings that tell it."""
     view = source.found.view
     if view.whitening:
-        return []
+        return []  # only metadata.json leads to the transform
     taken = {"mean": assumed.mean or (0.0,) * view.channels, "std": assumed.std or (1.0,) * view.channels}
     told = [
         f"{name}={','.join(map(repr, getattr(view, name)))}"
@@ -113,19 +116,3 @@ def _shown(source: Source, assumed: Assumed) -> list[str]:
         if getattr(view, name) != values
     ]
     return told + (["range=normalised"] if bool((source.found.images >= 0).all()) else [])
-
-
-def _lost(source: Source) -> list[str]:
-    view = source.found.view
-    notes = [_NUMBERED] if _tiny(source) else []
-    if not view.whitening:
-        return notes
-    shown = {"mean": (0.0,) * view.channels, "std": (1.0,) * view.channels}
-    notes += [
-        f"The images were shown with {name} {list(getattr(view, name))}; sdc evaluate takes it to be {list(values)}, "
-        f"so evaluate {source.file.name} itself."
-        for name, values in shown.items()
-        if getattr(view, name) != values
-    ]
-    notes.append("The whitening transform is not kept: --zca fits one anew, on all training images of the dataset.")
-    return notes

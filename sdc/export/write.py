@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from sdc.evaluation.own_exports import WHITENING
 from sdc.export import folder, parquet, torch_files
 from sdc.export.source import Export, Source, opened
 from sdc.ground.errors import FatalError, unknown
@@ -27,9 +28,10 @@ def export(path: Path, to: str, out: Path | None = None) -> Export:
     ending, write = FORMS[to]
     source = opened(path)
     target = out or source.file.with_name(source.file.stem + ending)
-    if target.exists() or target.is_symlink():
+    beside = target.with_name(f"{target.name}.{WHITENING}") if to == "parquet" else target
+    if there := next((each for each in (target, beside) if each.exists() or each.is_symlink()), None):
         raise FatalError(
-            f"{target} is there already, and an export writes over nothing.\n"
+            f"{there} is there already, and an export writes over nothing.\n"
             f"Take it away, or name another place: sdc export {path} --to {to} --out PATH"
         )
     try:

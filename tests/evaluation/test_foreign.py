@@ -140,8 +140,10 @@ def test_a_file_that_would_run_code_is_refused_and_runs_none(
 
 def test_what_is_missing_or_does_not_fit_is_named(evaluated: Any, sdc: Sdc, tmp_path: Path) -> None:
     images, labels = shown(**CIFAR)
+    torch.save(images[:9], tmp_path / "images_1.pt")
+    missing = "labels_1.pt does not exist, and 9 images are not as many of each of the 10 classes of digits"
+    assert missing in evaluated(tmp_path / "images_1.pt").json["error"]
     torch.save(images, tmp_path / "images_1.pt")
-    assert "labels_1.pt does not exist" in evaluated(tmp_path / "images_1.pt").json["error"]
     torch.save(labels + 1, tmp_path / "labels_1.pt")
     assert "image 9 has label 10, but digits has 0..9" in evaluated(tmp_path / "images_1.pt").json["error"]
     torch.save([1, 2], tmp_path / "list.pt")

@@ -236,7 +236,7 @@ def test_what_the_layout_cannot_say_is_in_the_command_that_reads_it(
     assert (read_back["assumptions"]["mean"], read_back["assumptions"]["std"]) == tuple(map(list, shows))
 
 
-def test_of_whitened_images_the_transform_stays_behind(export: Any, tmp_path: Path) -> None:
+def test_of_whitened_images_the_transform_comes_along(export: Any, tmp_path: Path) -> None:
     pixels = torch.rand(6, 3, 8, 8, generator=torch.Generator().manual_seed(0))
     matrix = torch.eye(192) * 2 + 0.001
     whitening = Whitening(torch.full((192,), 0.4), matrix)
@@ -244,12 +244,10 @@ def test_of_whitened_images_the_transform_stays_behind(export: Any, tmp_path: Pa
     made = DistilledSet(whitening.applied(pixels), torch.tensor([0, 0, 1, 1, 2, 2]), view, BRIEF)
 
     files, pictures, table = (export(made, to).json for to in ("pt", "folder", "parquet"))
-    assert "--zca" in shlex.split(files["read"])
-    assert files["lost"] == [
-        "The whitening transform is not kept: --zca fits one anew, on all training images of the dataset."
-    ]
-    assert table["lost"] == ["The images that the network saw are whitened; the transform is in set.safetensors alone."]
-    assert table["lost"][0] in pictures["lost"]
+    assert files["lost"] == []
+    whitened = "The images that the network saw are whitened; the transform is beside them, in {}."
+    assert table["lost"] == [whitened.format("set.parquet.whitening.safetensors")]
+    assert whitened.format("whitening.safetensors") in pictures["lost"]
     first = levels(Image.open(tmp_path / "set-folder" / "train" / "a" / "0000.png"))
     np.testing.assert_allclose(first, 255 * pixels[0].permute(1, 2, 0), atol=0.51)
     exact = pq.read_table(tmp_path / "set.parquet").column("exact").to_pylist()
@@ -342,4 +340,4 @@ def test_wrong_words_and_places_are_named(export: Any, sdc: Sdc, tmp_path: Path)
     assert missing.code == 1
     assert missing.json["error"].startswith(f"{tmp_path}/none does not exist. Give a run's folder")
     below_a_file = export(colour_and_hard(), "pt", "--out", tmp_path / "set.safetensors" / "here")
-    assert "cannot be written" in below_a_file.json["error"]
+    assert "set.safetensors is a file" in below_a_file.json["error"]
