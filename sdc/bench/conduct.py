@@ -68,9 +68,9 @@ def _more(asked: Spec) -> More:
 def carry_out(look: Callable[[], Outlook], engine: Engine, runs: Path, watch: Watch) -> Outlook:
     """Do what there is to do, and what that makes possible, until nothing is left; nothing is tried twice."""
     tried: set[str] = set()
-    made(runs)
     while True:
         ahead = look()
+        made(runs)
         _record(ahead.bench, runs)
         to_do = tuple(task for task in ahead.to_do if task.folder not in tried)
         if not to_do:
