@@ -83,7 +83,8 @@ def _distilled(plan: Plan, folder: Path, watch: Watch, *, again: bool = False) -
     """Bring an unfinished run to where only its evaluation is missing."""
     _forget(folder, distilled_too=again)
     apply.apply(plan.adapter)
-    write_text(folder / "cell.json", in_the_clear(plan.cell, hardware.device(), plan.data, plan.settings.init_from))
+    about = in_the_clear(plan.cell, hardware.device(), jobs.threads(plan), plan.data, plan.settings.init_from)
+    write_text(folder / "cell.json", about)
     _distil(plan, folder, watch)
     clones.unchanged(plan.adapter)
 

@@ -15,19 +15,19 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
-from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from sdc.evaluation import ahead, cpu, pace, repeatable, stacked
+from sdc.evaluation import ahead, beside, cpu, pace, repeatable, stacked
 from sdc.evaluation.augment import Augment, make, side_by_side
-from sdc.evaluation.networks import build, known
+from sdc.evaluation.beside import Student
+from sdc.evaluation.networks import build, known, multiply_adds
 from sdc.evaluation.protocol import Protocol
 from sdc.evaluation.sgd import Descent
 from sdc.evaluation.trial import Score, Trial, check, classes, kind, placed
-from sdc.ground import hardware
+from sdc.ground import cores, hardware
 
 __all__ = [
     "Score",
@@ -48,13 +48,7 @@ TEST_BATCH = {"cuda": 512, "cpu": 16}
 
 Progress = Callable[[int, int], None]  # (epochs done, epochs in all)
 Tell = Callable[[int], None]
-
-
-class _Student(NamedTuple):
-    """A network of one trial, by the trial's number and the network's own seed."""
-
-    trial: int
-    own: int
+Keep = Callable[[Student, Score], None]
 
 
 def evaluate(
@@ -96,31 +90,36 @@ def evaluate_all(
     trials = placed(trials, where)
     seeds = [[network_seed(trial.seed, model, n) for n in range(trial.protocol.networks)] for trial in trials]
     found = {
-        _Student(number, score.seed): score
+        Student(number, score.seed): score
         for number, trial in enumerate(trials)
         for score in trial.scored
         if score.model == model and score.seed in seeds[number]
     }
-    kinds: dict[object, list[_Student]] = {}
+    kinds: dict[object, list[Student]] = {}
     for number, trial in enumerate(trials):
-        kinds.setdefault(kind(trial), []).extend(_Student(number, own) for own in seeds[number])
+        kinds.setdefault(kind(trial), []).extend(Student(number, own) for own in seeds[number])
 
-    def epochs(students: Iterable[_Student]) -> int:
+    def epochs(students: Iterable[Student]) -> int:
         return sum(trials[student.trial].protocol.epochs + 1 for student in students)
 
-    count = epochs(_Student(number, own) for number, of_trial in enumerate(seeds) for own in of_trial)
+    count = epochs(Student(number, own) for number, of_trial in enumerate(seeds) for own in of_trial)
 
     def tell(done: int) -> None:
         if on_progress:
             on_progress(epochs(found) + done, count)
 
+    def keep(student: Student, score: Score) -> None:
+        found[student] = score
+        if on_score := trials[student.trial].on_score:
+            on_score(score)
+
     with repeatable.kernels(where), cpu.kept_pages() if where.type == "cpu" else nullcontext():
+        if where.type == "cpu" and not stack:
+            _one_by_one(trials, [s for of_kind in kinds.values() for s in of_kind if s not in found], model, tell, keep)
+            return [[found[Student(number, own)] for own in of_trial] for number, of_trial in enumerate(seeds)]
         for students in kinds.values():
-            for student, score in _scores(trials, students, found, model, stack, tell):
-                found[student] = score
-                if on_score := trials[student.trial].on_score:
-                    on_score(score)
-    return [[found[_Student(number, own)] for own in of_trial] for number, of_trial in enumerate(seeds)]
+            _score(trials, students, found, model, stack, tell, keep)
+    return [[found[Student(number, own)] for own in of_trial] for number, of_trial in enumerate(seeds)]
 
 
 def train(
@@ -178,15 +177,16 @@ def summary(scores: Sequence[Score]) -> dict[str, float | int]:
     return {"mean": statistics.fmean(accuracies), "std": statistics.pstdev(accuracies), "n": len(accuracies)}
 
 
-def _scores(
+def _score(
     trials: Sequence[Trial],
-    students: Sequence[_Student],
-    found: Mapping[_Student, Score],
+    students: Sequence[Student],
+    found: Mapping[Student, Score],
     model: str,
     stack: bool | None,
     tell: Tell,
-) -> Iterator[tuple[_Student, Score]]:
-    """The score of each student, all of one kind, that has none yet; `tell` hears of the epochs since the last one.
+    keep: Keep,
+) -> None:
+    """Score each student, all of one kind, that has no score yet; `tell` hears of the epochs since the last score.
 
     Who is trained beside whom does not depend on what was scored before, so that all round alike: a part of them in
     which a single score is missing is trained again whole.
@@ -197,7 +197,7 @@ def _scores(
     while chunk := students[first : first + size]:
         missing = [student for student in chunk if student not in found]
         try:
-            yield from _scored(trials, chunk, missing, model, tell)
+            _score_together(trials, chunk, missing, model, tell, keep)
         except torch.OutOfMemoryError:
             if len(chunk) == 1:
                 raise
@@ -207,24 +207,51 @@ def _scores(
         first += len(chunk)
 
 
-def _scored(
-    trials: Sequence[Trial], chunk: Sequence[_Student], missing: Sequence[_Student], model: str, tell: Tell
-) -> Iterator[tuple[_Student, Score]]:
-    """The scores that are missing of students who are trained together, if any is."""
-    if not missing:
-        return
+def _one_by_one(trials: Sequence[Trial], students: Sequence[Student], model: str, tell: Tell, keep: Keep) -> None:
+    """Score students on a CPU, here and in processes beside this one; each with the threads that its trial gets."""
+    threads = [_threads(trial, model) for trial in trials]
+    beside.carry_out(trials, students, model, threads, scored, tell, keep)
+
+
+def _threads(trial: Trial, model: str) -> int:
+    """How many threads train a network of a trial; it depends on no other trial, for it decides the last bits."""
+    shape = (min(trial.protocol.batch, len(trial.images)), *trial.images.shape[1:])
+    one = multiply_adds(_fresh(trial, model, 0), (1, *shape[1:]))
+    return cores.threads(shape[0] * one, trial.protocol.networks)
+
+
+def scored(trial: Trial, model: str, own: int, threads: int, on_epoch: Tell) -> Score:
+    """The score of the network with the seed `own` on a trial, by a CPU with so many threads."""
+    student = Student(0, own)
+    with cpu.threads(threads):
+        return _scores([trial], [student], [student], model, on_epoch)[student]
+
+
+def _score_together(
+    trials: Sequence[Trial], chunk: Sequence[Student], missing: Sequence[Student], model: str, tell: Tell, keep: Keep
+) -> None:
+    """Score students who are trained together, if the score of any is missing."""
+    if missing:
+        scores = _scores(trials, chunk, missing, model, lambda epoch: tell(len(missing) * (epoch + 1)))
+        for student, score in scores.items():
+            keep(student, score)
+
+
+def _scores(
+    trials: Sequence[Trial], chunk: Sequence[Student], missing: Sequence[Student], model: str, on_epoch: Tell
+) -> dict[Student, Score]:
+    """The scores that are missing of students who are trained together, a part of the time each."""
     start = time.perf_counter()
     made = [_fresh(trials[student.trial], model, student.own) for student in chunk]
     learned, seeds = [trials[student.trial] for student in chunk], [student.own for student in chunk]
-    _trained(made, learned, seeds, lambda epoch: tell(len(missing) * (epoch + 1)))
+    _trained(made, learned, seeds, on_epoch)
     accuracies = {
         student: tested(network, trial.test_images, trial.test_labels)
         for student, network, trial in zip(chunk, made, learned, strict=True)
         if student in missing
     }
     seconds = (time.perf_counter() - start) / len(chunk)
-    for student, accuracy in accuracies.items():
-        yield student, Score(model, student.own, accuracy, seconds)
+    return {student: Score(model, student.own, accuracy, seconds) for student, accuracy in accuracies.items()}
 
 
 def _fresh(trial: Trial, model: str, own: int) -> nn.Module:
@@ -232,7 +259,7 @@ def _fresh(trial: Trial, model: str, own: int) -> nn.Module:
     return build(known(model), images.shape[1], classes(trial), images.shape[2], own).to(images.device)
 
 
-def _side_by_side(trials: Sequence[Trial], students: Sequence[_Student], model: str, stack: bool | None) -> int:
+def _side_by_side(trials: Sequence[Trial], students: Sequence[Student], model: str, stack: bool | None) -> int:
     """How many students, all of one kind, are trained side by side; where it is one at a time, the log says why."""
     like, count = trials[students[0].trial], len(students)
     if count == 1 or stack is False:

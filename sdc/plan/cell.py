@@ -54,7 +54,7 @@ class Cell:
         return f"{self.method}-{self.dataset}-ipc{self.ipc}-{self.key()}"
 
 
-def in_the_clear(cell: Cell, device: Device, data: Path | None, init_from: str = "") -> str:
+def in_the_clear(cell: Cell, device: Device, threads: int, data: Path | None, init_from: str = "") -> str:
     """The text of cell.json: the cell, its key, libraries and device, and the paths of its data and first images."""
     libraries = {name: version(name) for name in _LIBRARIES} | {"python": platform.python_version()}
     facts = {
@@ -63,6 +63,6 @@ def in_the_clear(cell: Cell, device: Device, data: Path | None, init_from: str =
         "data": str(data.resolve()) if data else None,
         **({"init_from": str(Path(init_from).expanduser().resolve())} if init_from else {}),
         "libraries": libraries,
-        "device": hardware.facts(device),
+        "device": hardware.facts(device, threads),
     }
     return json.dumps(facts, indent=1) + "\n"
