@@ -12,22 +12,23 @@ import logging
 import math
 import statistics
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import replace
+from dataclasses import asdict, replace
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
-from sdc.evaluation import ahead, beside, cpu, pace, repeatable, stacked
-from sdc.evaluation.augment import Augment, make, side_by_side
-from sdc.evaluation.beside import Student
+from sdc.evaluation import beside, cpu, pace, repeatable, stacked
+from sdc.evaluation.augment import make, side_by_side
+from sdc.evaluation.beside import Known
+from sdc.evaluation.learning import shuffled, targets_of, tested, train
 from sdc.evaluation.networks import build, known, multiply_adds
 from sdc.evaluation.protocol import Protocol
-from sdc.evaluation.sgd import Descent
-from sdc.evaluation.trial import Score, Trial, check, classes, kind, placed
+from sdc.evaluation.trial import Score, Trial, check, classes, kind, known_of, placed, trial_of
 from sdc.ground import cores, hardware
+from sdc.ground.crew import Task
 
 __all__ = [
     "Score",
@@ -35,16 +36,18 @@ __all__ = [
     "evaluate",
     "evaluate_all",
     "network_seed",
-    "shuffled",
     "summary",
-    "targets_of",
-    "tested",
-    "train",
 ]
 
 log = logging.getLogger(__name__)
-TEST_BATCH = {"cuda": 512, "cpu": 16}
-"""Images tested at a time: no network mixes them, so it is a matter of memory and time alone."""
+
+
+class Student(NamedTuple):
+    """A network of one trial, by the trial's number and the network's own seed."""
+
+    trial: int
+    own: int
+
 
 Progress = Callable[[int, int], None]  # (epochs done, epochs in all)
 Tell = Callable[[int], None]
@@ -114,56 +117,12 @@ def evaluate_all(
             on_score(score)
 
     with repeatable.kernels(where), cpu.kept_pages() if where.type == "cpu" else nullcontext():
-        if where.type == "cpu" and not stack:
+        if where.type == "cpu" and (bool(stacked.drawback(where)) if stack is None else not stack):
             _one_by_one(trials, [s for of_kind in kinds.values() for s in of_kind if s not in found], model, tell, keep)
             return [[found[Student(number, own)] for own in of_trial] for number, of_trial in enumerate(seeds)]
         for students in kinds.values():
             _score(trials, students, found, model, stack, tell, keep)
     return [[found[Student(number, own)] for own in of_trial] for number, of_trial in enumerate(seeds)]
-
-
-def train(
-    network: nn.Module,
-    images: Tensor,
-    labels: Tensor,
-    protocol: Protocol,
-    order: Iterable[Sequence[Tensor]],
-    augment: Augment,
-    on_epoch: Callable[[int], None] | None = None,
-) -> None:
-    """Train `network` in place; `order` holds, for each epoch, the indices [B] of its batches.
-
-    `on_epoch` is told of each epoch that has ended, the first being 0. On a GPU, `order` and `augment` are asked for
-    some steps ahead.
-    """
-    targets = targets_of(labels)
-    network.train()
-    parameters = list(network.parameters())
-    descent = Descent(parameters, protocol.lr, protocol)
-    for step in ahead.steps(order, augment, images):
-        shown = ahead.changed(augment, images[step.chosen], step.drawn)
-        loss = F.cross_entropy(network(shown), targets[step.chosen])
-        descent.step(torch.autograd.grad(loss, parameters))
-        if step.last:
-            descent.end(step.epoch)
-            if on_epoch:
-                on_epoch(step.epoch)
-
-
-@torch.inference_mode()
-def tested(network: nn.Module, images: Tensor, labels: Tensor) -> float:
-    """The fraction of images that `network` puts first in their class; NaN logits count as whatever argmax says."""
-    network.eval()
-    size = TEST_BATCH.get(images.device.type, TEST_BATCH["cuda"])
-    batches = zip(torch.split(images, size), torch.split(labels, size), strict=True)
-    right = sum((network(shown).argmax(1) == true).sum() for shown, true in batches)
-    return float(right) / len(images)
-
-
-def shuffled(count: int, protocol: Protocol, generator: torch.Generator) -> Iterator[tuple[Tensor, ...]]:
-    """The batches of each of the protocol's E + 1 epochs over `count` images, as indices."""
-    for _ in range(protocol.epochs + 1):
-        yield torch.split(torch.randperm(count, generator=generator), protocol.batch)
 
 
 def network_seed(seed: int, model: str, number: int) -> int:
@@ -210,21 +169,30 @@ def _score(
 def _one_by_one(trials: Sequence[Trial], students: Sequence[Student], model: str, tell: Tell, keep: Keep) -> None:
     """Score students on a CPU, here and in processes beside this one; each with the threads that its trial gets."""
     threads = [_threads(trial, model) for trial in trials]
-    beside.carry_out(trials, students, model, threads, scored, tell, keep)
+    tasks = [{**student._asdict(), "model": model, "threads": threads[student.trial]} for student in students]
+    work = beside.Work(
+        tasks,
+        lambda task: trials[task["trial"]].protocol.epochs + 1,
+        one,
+        "sdc.evaluation.member",
+        known_of(trials),
+        max(threads),
+    )
+    beside.carry_out(work, tell, lambda task, of: keep(Student(task["trial"], task["own"]), Score(**of)))
+
+
+def one(known: Known, task: Task, on_epoch: Tell) -> dict[str, Any]:
+    """The score of one network on a trial, as `_one_by_one` asks for it."""
+    trial, student = trial_of(known, task["trial"]), Student(0, task["own"])
+    with cpu.threads(task["threads"]):
+        return asdict(_scores([trial], [student], [student], task["model"], on_epoch)[student])
 
 
 def _threads(trial: Trial, model: str) -> int:
     """How many threads train a network of a trial; it depends on no other trial, for it decides the last bits."""
-    shape = (min(trial.protocol.batch, len(trial.images)), *trial.images.shape[1:])
-    one = multiply_adds(_fresh(trial, model, 0), (1, *shape[1:]))
-    return cores.threads(shape[0] * one, trial.protocol.networks)
-
-
-def scored(trial: Trial, model: str, own: int, threads: int, on_epoch: Tell) -> Score:
-    """The score of the network with the seed `own` on a trial, by a CPU with so many threads."""
-    student = Student(0, own)
-    with cpu.threads(threads):
-        return _scores([trial], [student], [student], model, on_epoch)[student]
+    batch, channels, size = min(trial.protocol.batch, len(trial.images)), *trial.images.shape[1:3]
+    work = batch * multiply_adds(_fresh(trial, model, 0), (1, channels, size, size))
+    return cores.threads(work, trial.protocol.networks)
 
 
 def _score_together(
@@ -305,11 +273,6 @@ def _trained(networks: Sequence[nn.Module], trials: Sequence[Trial], seeds: Sequ
         for network, trial, order in zip(networks, trials, orders, strict=True)
     ]
     stacked.train(members, like.protocol, side_by_side(like.protocol.augment, generators), on_epoch)
-
-
-def targets_of(labels: Tensor) -> Tensor:
-    """What the loss compares with: labels int64 [N] as they are, of logits [N,K] their softmax."""
-    return labels.softmax(1) if labels.is_floating_point() else labels
 
 
 def _hash(*parts: object) -> int:

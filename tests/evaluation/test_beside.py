@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,7 @@ from torch import Tensor
 from sdc.evaluation import beside
 from sdc.evaluation.protocol import UNIFORM, override
 from sdc.evaluation.training import Score, Trial, evaluate_all
+from sdc.evaluation.trial import known_of, trial_of
 from sdc.ground import cores
 from tests.conftest import Sdc
 
@@ -49,7 +51,7 @@ def results(found: list[list[Score]]) -> list[list[tuple[str, int, float]]]:
 def _of_three_cores(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cores, "cores", lambda: 3)
     monkeypatch.setattr(beside, "WORTH", 0.0)
-    monkeypatch.setattr(beside, "_EVERY", 0.0)
+    monkeypatch.setattr(beside, "_LOOK", 0.0)
     monkeypatch.delenv(cores.SHARES, raising=False)
 
 
@@ -149,14 +151,15 @@ def test_little_work_starts_no_process(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_what_is_shared_leaves_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    with beside._shared(trials()) as file:
+    known = known_of([replace(each, test_images=TEST_IMAGES) for each in trials()])
+    with beside._file(known) as file:
         assert list(tmp_path.iterdir()) == []
-        read = beside.read(file)
-    for one, other in zip(read, trials(), strict=True):
+        read = beside._read(file)
+    for one, other in zip([trial_of(read, number) for number in range(3)], trials(), strict=True):
         assert (one.protocol, one.seed) == (other.protocol, other.seed)
         for name in ("images", "labels", "test_images", "test_labels"):
             assert getattr(one, name).equal(getattr(other, name))
-    assert read[0].test_images is read[2].test_images
+    assert len(read.tensors) == 6  # three times images; the others are shared
 
 
 def test_the_command_scores_alike_and_tells_the_time_that_passed(

@@ -17,9 +17,10 @@ from torch.nn import functional as F
 from sdc.evaluation import cpu, stacked
 from sdc.evaluation import training as evaluation
 from sdc.evaluation.augment import make, side_by_side
+from sdc.evaluation.learning import shuffled, train
 from sdc.evaluation.networks import NAMES, build
 from sdc.evaluation.protocol import UNIFORM, Protocol, override
-from sdc.evaluation.training import Score, evaluate, network_seed, shuffled, train
+from sdc.evaluation.training import Score, evaluate, network_seed
 from tests.evaluation.test_training import stripes
 
 DC = "dc:crop_noise_rotate_scale"

@@ -24,9 +24,9 @@ from torch import Tensor, nn
 from sdc.data.sets import Dataset
 from sdc.evaluation import repeatable
 from sdc.evaluation.augment import make
+from sdc.evaluation.learning import shuffled, train
 from sdc.evaluation.networks import build
 from sdc.evaluation.protocol import Protocol, to_dict
-from sdc.evaluation.training import shuffled, train
 from sdc.evaluation.view import View, Whitening, normalised
 from sdc.ground import hardware, paths
 from sdc.ground.errors import FatalError
