@@ -117,7 +117,7 @@ def evaluate_all(
             on_score(score)
 
     with repeatable.kernels(where), cpu.kept_pages() if where.type == "cpu" else nullcontext():
-        if where.type == "cpu" and (bool(stacked.drawback(where)) if stack is None else not stack):
+        if where.type == "cpu" and not _stacks(model, where, stack):
             _one_by_one(trials, [s for of_kind in kinds.values() for s in of_kind if s not in found], model, tell, keep)
             return [[found[Student(number, own)] for own in of_trial] for number, of_trial in enumerate(seeds)]
         for students in kinds.values():
@@ -227,13 +227,18 @@ def _fresh(trial: Trial, model: str, own: int) -> nn.Module:
     return build(known(model), images.shape[1], classes(trial), images.shape[2], own).to(images.device)
 
 
+def _stacks(model: str, where: torch.device, stack: bool | None) -> bool:
+    """Whether networks are trained in stacks on this device; where nobody asked, the log says why they are not."""
+    if stack is None and (reason := stacked.drawback(where)):
+        log.info("%s: trained one at a time: %s", model, reason)
+        return False
+    return stack is not False
+
+
 def _side_by_side(trials: Sequence[Trial], students: Sequence[Student], model: str, stack: bool | None) -> int:
     """How many students, all of one kind, are trained side by side; where it is one at a time, the log says why."""
     like, count = trials[students[0].trial], len(students)
-    if count == 1 or stack is False:
-        return 1
-    if stack is None and (reason := stacked.drawback(like.images.device)):
-        log.info("%s: trained one at a time: %s", model, reason)
+    if count == 1 or not _stacks(model, like.images.device, stack):
         return 1
     network = _fresh(like, model, students[0].own)
     if reason := stacked.hindrance(network):

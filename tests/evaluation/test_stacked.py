@@ -150,8 +150,8 @@ def test_on_a_cpu_networks_are_trained_one_at_a_time_and_the_log_says_why(
     with caplog.at_level(logging.INFO):
         scored(networks=2)
     assert caplog.messages == [
-        "ConvNetW32: trained one at a time: one network keeps a CPU's cores busy already, "
-        "and the convolutions of a stack are slower there"
+        "ConvNetW32: trained one at a time: the convolutions of a stack are slower on a CPU, "
+        "whose cores are better used by processes"
     ]
 
 
