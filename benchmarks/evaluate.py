@@ -34,9 +34,10 @@ from sdc.data.sets import drawn
 from sdc.evaluation import stacked
 from sdc.evaluation.augment import make, side_by_side
 from sdc.evaluation.distilled import hard_labels
+from sdc.evaluation.learning import shuffled, train
 from sdc.evaluation.networks import build
 from sdc.evaluation.protocol import UNIFORM, Protocol, override
-from sdc.evaluation.training import evaluate, shuffled, train
+from sdc.evaluation.training import evaluate
 from sdc.evaluation.view import View, normalised
 from sdc.ground import paths
 from sdc.patching import apply, clones

@@ -20,9 +20,9 @@ from torch.nn import functional as F
 
 from sdc.evaluation import stacked
 from sdc.evaluation.augment import side_by_side
+from sdc.evaluation.learning import shuffled
 from sdc.evaluation.networks import build
 from sdc.evaluation.protocol import UNIFORM, Protocol
-from sdc.evaluation.training import shuffled
 from sdc.ground import paths
 from tests import fakecuda
 from tests.fakecuda import Cuda

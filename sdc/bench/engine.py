@@ -36,12 +36,11 @@ from sdc.bench.losses import Losses
 from sdc.bench.slurm import Profile
 from sdc.bench.work import More
 from sdc.evaluation import stacked
-from sdc.ground import hardware, paths
-from sdc.ground.cores import cores
+from sdc.ground import cores, hardware, paths
 from sdc.ground.errors import FatalError
 
 _PARSL = "parsl.executors.high_throughput"
-_PREFIX, _LOCK = ".sdc-engine-", "lock"
+_PREFIX, _LOCK, _SHARES = ".sdc-engine-", "lock", "shares"
 _EVERY = 3.0
 """Seconds between looks at blocks and the work for them."""
 
@@ -63,7 +62,7 @@ class Slots:
         """Workers at a time."""
         if self.profile:
             return self.profile.jobs * self.profile.slots
-        return self.gpus * self.per_gpu if self.gpus else self.workers or max(1, cores())
+        return self.gpus * self.per_gpu if self.gpus else self.workers or cores.cores()
 
     @property
     def device(self) -> str:
@@ -73,7 +72,7 @@ class Slots:
     @property
     def threads(self) -> int:
         """Threads of each."""
-        return self.profile.threads_each if self.profile else max(1, cores() // self.count)
+        return self.profile.threads_each if self.profile else max(1, cores.cores() // self.count)
 
 
 def here(per_gpu: int, workers: int) -> Slots:
@@ -152,7 +151,8 @@ def _config(executor: HighThroughputExecutor, folder: Path, lost: Losses) -> Con
 
 def _here(slots: Slots, folder: Path, blocks: Blocks) -> HighThroughputExecutor:
     """Workers on this machine: they end with this process, however that ends."""
-    init = _environment(slots.threads, slots.per_gpu if slots.gpus else 0)
+    cores.share_out(folder / _SHARES, slots.count)
+    init = _environment(slots.threads, slots.per_gpu if slots.gpus else 0, folder / _SHARES)
     started = shlex.join(_guarded(folder, "together", f"{_PARSL}.process_worker_pool"))
     return HighThroughputExecutor(
         **_common(slots.count, folder, blocks),
@@ -239,15 +239,20 @@ def _is_left(lock: Path) -> bool:
     return True
 
 
-def _environment(threads: int, per_gpu: int) -> str:
-    """What a worker's shell is told: where Python, this project and its folders are, and how many threads it has."""
+def _environment(threads: int, per_gpu: int, shares: Path | None = None) -> str:
+    """What a worker's shell is told: where Python, this project and its folders are, and how many threads it has.
+
+    Without `shares`, what is idle beside a worker is none of its own: Slurm's jobs end when they have nothing to do.
+    """
     told = {
         "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")]),
         "PYTHONPATH": paths.python_path(),
-        "OMP_NUM_THREADS": str(threads),
+        cores.THREADS: str(threads),
+        **({cores.SHARES: str(shares)} if shares else {cores.WORKERS: "1"}),
         "SDC_CACHE": str(paths.cache()),
         "SDC_UPSTREAM": str(paths.upstream()),
     }
+    cores.wait_quietly(told)
     told |= {hardware.VARIABLE: chosen} if (chosen := os.environ.get(hardware.VARIABLE)) else {}
     told |= {tasks.PER_GPU: str(per_gpu)} if per_gpu else {}
     return "; ".join(f"export {name}={shlex.quote(value)}" for name, value in told.items())

@@ -10,7 +10,7 @@ from pathlib import Path
 from sdc.bench import guard, work
 from sdc.bench.cells import Cell, Group, Task
 from sdc.bench.work import More
-from sdc.ground import hardware
+from sdc.ground import cores, hardware
 
 PER_GPU = "SDC_PER_GPU"
 """The variable that tells a worker how many of them share a GPU; not set without GPUs."""
@@ -19,29 +19,33 @@ PER_GPU = "SDC_PER_GPU"
 def trained(group: Group) -> str:
     """Train experts. Failures are told by the cells that need them, which try once more."""
     _settle()
-    try:
-        work.train(group.request)
-    except Exception as error:
-        return str(error)
+    with cores.busy():
+        try:
+            work.train(group.request)
+        except Exception as error:
+            return str(error)
     return ""
 
 
 def carried_out(task: Task, runs: Path, more: More, first: str | None) -> str:  # noqa: ARG001 - what it waits for
     """Carry a task out; returns what became of it."""
     _settle()
-    return work.carry_out(task, runs, more)
+    with cores.busy():
+        return work.carry_out(task, runs, more)
 
 
 def distilled(cell: Cell, runs: Path, first: str | None) -> str:  # noqa: ARG001
     """Do of a cell what comes before its evaluation; returns what became of it."""
     _settle()
-    return work.distil(cell, runs)
+    with cores.busy():
+        return work.distil(cell, runs)
 
 
 def evaluated(cells: Sequence[Cell], runs: Path, more: More) -> list[str]:
     """Evaluate what was distilled of cells together; returns what became of each."""
     _settle()
-    return work.evaluate(cells, runs, more)
+    with cores.busy():
+        return work.evaluate(cells, runs, more)
 
 
 @functools.cache

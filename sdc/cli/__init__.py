@@ -14,6 +14,7 @@ from importlib.util import find_spec
 
 from sdc.cli import benches, difficulty, doctor, patches, runs, show, theory
 from sdc.cli.common import app, print_json
+from sdc.ground import cores
 from sdc.ground.errors import FatalError
 
 __all__ = ["benches", "call", "difficulty", "doctor", "guarded", "main", "patches", "runs", "theory"]
@@ -21,6 +22,7 @@ __all__ = ["benches", "call", "difficulty", "doctor", "guarded", "main", "patche
 
 def main() -> None:
     """Run the command line and exit. To be told to end (by a batch system, say) is Ctrl-C."""
+    cores.wait_quietly()
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     sys.exit(call(sys.argv[1:]))
 

@@ -11,18 +11,15 @@ import tomllib
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from importlib import metadata
-from pathlib import Path
 
 import sdc
 from sdc.cli import about
 from sdc.cli.finding import Finding
-from sdc.ground import hardware, paths
-from sdc.ground.cores import cores
+from sdc.ground import cores, hardware, paths
 from sdc.ground.errors import FatalError
 
 _OLD = (7, 5)
 """CUDA 13 knows no card below this compute capability."""
-_QUOTA = Path("/sys/fs/cgroup/cpu.max")
 _QUIET = f"export {hardware.VARIABLE}=cpu"
 _OLDER = "a torch for CUDA 12.6: pip install --force-reinstall torch torchvision -i INDEX, pytorch.org's for it"
 _OTHER = f"install {_OLDER}"
@@ -167,26 +164,20 @@ def oldest(architectures: Iterable[str]) -> tuple[int, int]:
 
 def processor() -> Iterator[Finding]:
     """Cores, threads and memory; more threads than cores wait for each other."""
-    import torch
-
-    threads, usable = torch.get_num_threads(), cores()
+    usable, stated = cores.cores(), cores.stated()
     yield Finding("processor", "cores", f"{usable} of the machine's {os.cpu_count()} may be used")
-    yield Finding("processor", "OMP_NUM_THREADS", os.environ.get("OMP_NUM_THREADS") or "not set")
-    most = min(usable, quota() or usable)
-    if threads > most:
-        value = f"{threads}, but the time of {most} cores is all that this process gets"
-        yield Finding("processor", "threads", value, "note", f"export OMP_NUM_THREADS={most}")
+    for name in (cores.THREADS, cores.WORKERS, "OMP_WAIT_POLICY"):
+        yield Finding("processor", name, os.environ.get(name) or "not set")
+    if stated > usable:
+        value = f"{stated}, but the time of {usable} cores is all that this process gets"
+        yield Finding("processor", "threads", value, "note", f"export {cores.THREADS}={usable}")
     else:
-        yield Finding("processor", "threads", str(threads))
+        yield Finding(
+            "processor",
+            "threads",
+            f"{stated} a process" if stated else f"by the work of each process, {usable} at most",
+        )
     if hasattr(os, "sysconf"):
         yield Finding(
             "processor", "memory", f"{os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES') / GIB:.1f} GiB"
         )
-
-
-def quota() -> int:
-    """The cores whose time a container gets, rounded up; 0: no limit is known."""
-    words = _QUOTA.read_text().split() if _QUOTA.is_file() else []
-    if len(words) != 2 or not words[0].isdecimal():
-        return 0
-    return max(1, -(-int(words[0]) // int(words[1])))

@@ -222,5 +222,6 @@ def _cell(plan: Plan) -> Cell:
 
 
 def _text(plan: Plan, found: Calibration, updates: int) -> str:
-    asked = json.loads(in_the_clear(_cell(plan), hardware.device(), plan.data, plan.settings.init_from, plan.about()))
+    device, threads = hardware.device(), jobs.threads(plan)
+    asked = json.loads(in_the_clear(_cell(plan), device, threads, plan.data, plan.settings.init_from, plan.about()))
     return json.dumps({"calibration": asdict(found), "asked_updates": updates, "cell": asked}, indent=1) + "\n"

@@ -22,7 +22,7 @@ from sdc.distillation import buffers, experts
 from sdc.distillation.buffers import Found, State, Trajectory
 from sdc.distillation.experts import Trained
 from sdc.evaluation import assumptions, networks, repeatable
-from sdc.evaluation.training import tested
+from sdc.evaluation.learning import tested
 from sdc.evaluation.view import View, fitted, normalised
 from sdc.ground import hardware
 from sdc.ground.errors import FatalError

@@ -14,9 +14,10 @@ from sdc.adapters.base import Adapter, Slot
 from sdc.adapters.registry import ADAPTERS
 from sdc.data import sets
 from sdc.data.sets import Dataset
+from sdc.evaluation import networks
 from sdc.evaluation.shown import Scale
 from sdc.evaluation.view import resized
-from sdc.ground import hardware, paths
+from sdc.ground import cores, hardware, paths
 from sdc.launcher.job import Job
 from sdc.patching import clones
 from sdc.plan import schedule
@@ -63,7 +64,23 @@ def distillation(plan: Plan, work: Path, folder: Path, done: Done = Done()) -> J
         loop=adapter.loop,
         start=str(_first_images(plan, work) or ""),
         **_behind(done),
+        threads=threads(plan),
     )
+
+
+def threads(plan: Plan) -> int:
+    """The threads of the script that distils, by the images of one of its passes; 0 where a GPU computes."""
+    options = plan.job.options
+    batch = options.get("batch_real") or options.get("batch_syn") or plan.slot.classes * plan.cell.ipc
+    return _threads(plan, int(batch), beside=1)
+
+
+def _threads(plan: Plan, batch: int, beside: int) -> int:
+    if hardware.device() != "cpu":
+        return 0
+    slot = plan.slot
+    network = networks.build(plan.settings.model, slot.channels, slot.classes, slot.size, seed=0)
+    return cores.threads(batch * networks.multiply_adds(network, (1, slot.channels, slot.size, slot.size)), beside)
 
 
 def training(plan: Plan, work: Path, done: Done) -> Job:
@@ -91,6 +108,7 @@ def training(plan: Plan, work: Path, done: Done) -> Job:
         test_per_class=SHOWN_TEST_IMAGES,
         loop=experts.loop,
         **_behind(done),
+        threads=_threads(plan, int(plan.job.experts["expert_batch"]), int(plan.job.experts["num_experts"])),
     )
 
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from sdc.ground import hardware, paths
+from sdc.ground import cores, hardware, paths
 from sdc.ground.errors import FatalError, out_of_memory
 from sdc.ground.files import write_text
 from sdc.ground.watch import Watch
@@ -95,7 +95,10 @@ def environment(job: Job) -> dict[str, str]:
     # Without a GPU, half the time can go into fresh pages for large tensors: huge ones are fewer, freed ones are kept.
     kept = {"THP_MEM_ALLOC_ENABLE": "1", "MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(2**40)}
     of_device = hardware.HIDDEN | kept if job.device == "cpu" else hardware.shown(os.environ, job.gpus)
-    return {**os.environ, **ours, **of_device}
+    of_threads = {cores.THREADS: str(job.threads)} if job.threads else {}
+    told = {**os.environ, **ours, **of_device, **of_threads}
+    cores.wait_quietly(told)
+    return told
 
 
 def wait_for_orphan(log: Path, watch: Watch) -> None:

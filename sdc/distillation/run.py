@@ -95,7 +95,8 @@ def _distilled(plan: Plan, folder: Path, watch: Watch, *, again: bool = False) -
 def _write_cell(plan: Plan, folder: Path, scale: Scale | None = None) -> None:
     """Write cell.json; `scale` is known once the script has run."""
     about = plan.about(scale)
-    text = in_the_clear(plan.cell, hardware.device(), plan.data, plan.settings.init_from, about)
+    device, threads = hardware.device(), jobs.threads(plan)
+    text = in_the_clear(plan.cell, device, threads, plan.data, plan.settings.init_from, about)
     write_text(folder / "cell.json", text)
 
 

@@ -40,6 +40,17 @@ def kept_pages() -> Iterator[None]:
         libc.malloc_trim(0)
 
 
+@contextmanager
+def threads(count: int) -> Iterator[None]:
+    """Within, torch computes with so many threads."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
 def quick_pools(network: nn.Module) -> nn.Module:
     """`network`, its 2x2 average pools replaced, in place, by ones that torch computes faster, to the same bits."""
     for name, layer in list(network.named_children()):

@@ -8,9 +8,10 @@ literature's code creates them, so that one seed draws the same initial weights 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache, partial
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -226,6 +227,25 @@ def build(name: str, channels: int, classes: int, size: int, seed: int) -> Netwo
         except _NO_ROOM:
             check(name, channels, classes, size)
             raise
+
+
+def multiply_adds(network: nn.Module, shape: Sequence[int]) -> int:
+    """The multiply-adds of the convolutions and linear layers of `network` for one batch of images of this shape."""
+    counted: list[int] = []
+
+    def count(layer: nn.Module, _: object, made: Tensor) -> None:
+        weight = cast(Tensor, layer.weight)
+        counted.append(made.numel() * weight[0].numel())
+
+    layers = [layer for layer in network.modules() if isinstance(layer, nn.Conv2d | nn.Linear)]
+    hooks = [layer.register_forward_hook(count) for layer in layers]
+    training = network.training
+    with torch.no_grad():
+        network.eval()(torch.zeros(*shape))
+    network.train(training)
+    for hook in hooks:
+        hook.remove()
+    return sum(counted)
 
 
 @contextmanager

@@ -50,7 +50,7 @@ class Subject:
 def evaluate_sets(subjects: Sequence[Subject], watch: Watch, stack: bool | None = None) -> list[Result]:
     """Score sets, those of one kind together: `stack` is `sdc.evaluation.training.evaluate_all`'s.
 
-    The time that sets took together is each one's in parts, the peak memory all of theirs.
+    The time that sets took together is each one's in parts, by that of its networks; the peak memory is all of theirs.
     """
     memory.reset()
     began = time.monotonic()
@@ -69,8 +69,10 @@ def evaluate_sets(subjects: Sequence[Subject], watch: Watch, stack: bool | None 
                 scores[number][model] = of_set
     each = [[score for model in s.models for score in of[model]] for s, of in zip(subjects, scores, strict=True)]
     earlier = sum(score.seconds for subject in subjects for score in subject.scored)
-    beside = time.monotonic() - began + earlier - sum(score.seconds for of_set in each for score in of_set)
-    return [_result(subject, of_set, beside / len(subjects)) for subject, of_set in zip(subjects, each, strict=True)]
+    took = time.monotonic() - began + earlier
+    own = [sum(score.seconds for score in of_set) for of_set in each]
+    parts = [took * seconds / (sum(own) or 1.0) for seconds in own]
+    return [_result(subject, of_set, part) for subject, of_set, part in zip(subjects, each, parts, strict=True)]
 
 
 def _check_models(subject: Subject) -> None:
@@ -109,9 +111,8 @@ def _shown(subjects: Sequence[Subject]) -> list[Tensor]:
     return [shown for _, shown in made]
 
 
-def _result(subject: Subject, scores: Sequence[Score], beside: float) -> Result:
-    """What one set's scores come to; `beside`: the seconds that went into it beside its networks."""
-    seconds = beside + sum(score.seconds for score in scores)
+def _result(subject: Subject, scores: Sequence[Score], seconds: float) -> Result:
+    """What one set's scores come to, and the seconds that went into it."""
     return {
         "accuracy": [{"model": s.model, "seed": s.seed, "accuracy": s.accuracy} for s in scores],
         **summary(scores),

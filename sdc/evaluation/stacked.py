@@ -86,7 +86,7 @@ def drawback(device: torch.device) -> str:
     if device.type == "cpu":
         # Measured (benchmarks/RESULTS.md): the grouped convolutions that a stack becomes are slower, and what a stack
         # saves elsewhere is small beside them. And alone, a network's bits cannot depend on how many are trained.
-        return "one network keeps a CPU's cores busy already, and the convolutions of a stack are slower there"
+        return "the convolutions of a stack are slower on a CPU, whose cores are better used by processes"
     return ""
 
 

@@ -12,22 +12,23 @@ import logging
 import math
 import statistics
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import replace
-from typing import NamedTuple
+from dataclasses import asdict, replace
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
-from sdc.evaluation import ahead, cpu, pace, repeatable, stacked
-from sdc.evaluation.augment import Augment, make, side_by_side
-from sdc.evaluation.networks import build, known
+from sdc.evaluation import beside, cpu, pace, repeatable, stacked
+from sdc.evaluation.augment import make, side_by_side
+from sdc.evaluation.beside import Known
+from sdc.evaluation.learning import shuffled, targets_of, tested, train
+from sdc.evaluation.networks import build, known, multiply_adds
 from sdc.evaluation.protocol import Protocol
-from sdc.evaluation.sgd import Descent
-from sdc.evaluation.trial import Score, Trial, check, classes, kind, placed
-from sdc.ground import hardware
+from sdc.evaluation.trial import Score, Trial, check, classes, kind, known_of, placed, trial_of
+from sdc.ground import cores, hardware
+from sdc.ground.crew import Task
 
 __all__ = [
     "Score",
@@ -35,26 +36,22 @@ __all__ = [
     "evaluate",
     "evaluate_all",
     "network_seed",
-    "shuffled",
     "summary",
-    "targets_of",
-    "tested",
-    "train",
 ]
 
 log = logging.getLogger(__name__)
-TEST_BATCH = {"cuda": 512, "cpu": 16}
-"""Images tested at a time: no network mixes them, so it is a matter of memory and time alone."""
-
-Progress = Callable[[int, int], None]  # (epochs done, epochs in all)
-Tell = Callable[[int], None]
 
 
-class _Student(NamedTuple):
+class Student(NamedTuple):
     """A network of one trial, by the trial's number and the network's own seed."""
 
     trial: int
     own: int
+
+
+Progress = Callable[[int, int], None]  # (epochs done, epochs in all)
+Tell = Callable[[int], None]
+Keep = Callable[[Student, Score], None]
 
 
 def evaluate(
@@ -96,75 +93,36 @@ def evaluate_all(
     trials = placed(trials, where)
     seeds = [[network_seed(trial.seed, model, n) for n in range(trial.protocol.networks)] for trial in trials]
     found = {
-        _Student(number, score.seed): score
+        Student(number, score.seed): score
         for number, trial in enumerate(trials)
         for score in trial.scored
         if score.model == model and score.seed in seeds[number]
     }
-    kinds: dict[object, list[_Student]] = {}
+    kinds: dict[object, list[Student]] = {}
     for number, trial in enumerate(trials):
-        kinds.setdefault(kind(trial), []).extend(_Student(number, own) for own in seeds[number])
+        kinds.setdefault(kind(trial), []).extend(Student(number, own) for own in seeds[number])
 
-    def epochs(students: Iterable[_Student]) -> int:
+    def epochs(students: Iterable[Student]) -> int:
         return sum(trials[student.trial].protocol.epochs + 1 for student in students)
 
-    count = epochs(_Student(number, own) for number, of_trial in enumerate(seeds) for own in of_trial)
+    count = epochs(Student(number, own) for number, of_trial in enumerate(seeds) for own in of_trial)
 
     def tell(done: int) -> None:
         if on_progress:
             on_progress(epochs(found) + done, count)
 
+    def keep(student: Student, score: Score) -> None:
+        found[student] = score
+        if on_score := trials[student.trial].on_score:
+            on_score(score)
+
     with repeatable.kernels(where), cpu.kept_pages() if where.type == "cpu" else nullcontext():
+        if where.type == "cpu" and not _stacks(model, where, stack):
+            _one_by_one(trials, [s for of_kind in kinds.values() for s in of_kind if s not in found], model, tell, keep)
+            return [[found[Student(number, own)] for own in of_trial] for number, of_trial in enumerate(seeds)]
         for students in kinds.values():
-            for student, score in _scores(trials, students, found, model, stack, tell):
-                found[student] = score
-                if on_score := trials[student.trial].on_score:
-                    on_score(score)
-    return [[found[_Student(number, own)] for own in of_trial] for number, of_trial in enumerate(seeds)]
-
-
-def train(
-    network: nn.Module,
-    images: Tensor,
-    labels: Tensor,
-    protocol: Protocol,
-    order: Iterable[Sequence[Tensor]],
-    augment: Augment,
-    on_epoch: Callable[[int], None] | None = None,
-) -> None:
-    """Train `network` in place; `order` holds, for each epoch, the indices [B] of its batches.
-
-    `on_epoch` is told of each epoch that has ended, the first being 0. On a GPU, `order` and `augment` are asked for
-    some steps ahead.
-    """
-    targets = targets_of(labels)
-    network.train()
-    parameters = list(network.parameters())
-    descent = Descent(parameters, protocol.lr, protocol)
-    for step in ahead.steps(order, augment, images):
-        shown = ahead.changed(augment, images[step.chosen], step.drawn)
-        loss = F.cross_entropy(network(shown), targets[step.chosen])
-        descent.step(torch.autograd.grad(loss, parameters))
-        if step.last:
-            descent.end(step.epoch)
-            if on_epoch:
-                on_epoch(step.epoch)
-
-
-@torch.inference_mode()
-def tested(network: nn.Module, images: Tensor, labels: Tensor) -> float:
-    """The fraction of images that `network` puts first in their class; NaN logits count as whatever argmax says."""
-    network.eval()
-    size = TEST_BATCH.get(images.device.type, TEST_BATCH["cuda"])
-    batches = zip(torch.split(images, size), torch.split(labels, size), strict=True)
-    right = sum((network(shown).argmax(1) == true).sum() for shown, true in batches)
-    return float(right) / len(images)
-
-
-def shuffled(count: int, protocol: Protocol, generator: torch.Generator) -> Iterator[tuple[Tensor, ...]]:
-    """The batches of each of the protocol's E + 1 epochs over `count` images, as indices."""
-    for _ in range(protocol.epochs + 1):
-        yield torch.split(torch.randperm(count, generator=generator), protocol.batch)
+            _score(trials, students, found, model, stack, tell, keep)
+    return [[found[Student(number, own)] for own in of_trial] for number, of_trial in enumerate(seeds)]
 
 
 def network_seed(seed: int, model: str, number: int) -> int:
@@ -178,15 +136,16 @@ def summary(scores: Sequence[Score]) -> dict[str, float | int]:
     return {"mean": statistics.fmean(accuracies), "std": statistics.pstdev(accuracies), "n": len(accuracies)}
 
 
-def _scores(
+def _score(
     trials: Sequence[Trial],
-    students: Sequence[_Student],
-    found: Mapping[_Student, Score],
+    students: Sequence[Student],
+    found: Mapping[Student, Score],
     model: str,
     stack: bool | None,
     tell: Tell,
-) -> Iterator[tuple[_Student, Score]]:
-    """The score of each student, all of one kind, that has none yet; `tell` hears of the epochs since the last one.
+    keep: Keep,
+) -> None:
+    """Score each student, all of one kind, that has no score yet; `tell` hears of the epochs since the last score.
 
     Who is trained beside whom does not depend on what was scored before, so that all round alike: a part of them in
     which a single score is missing is trained again whole.
@@ -197,7 +156,7 @@ def _scores(
     while chunk := students[first : first + size]:
         missing = [student for student in chunk if student not in found]
         try:
-            yield from _scored(trials, chunk, missing, model, tell)
+            _score_together(trials, chunk, missing, model, tell, keep)
         except torch.OutOfMemoryError:
             if len(chunk) == 1:
                 raise
@@ -207,24 +166,60 @@ def _scores(
         first += len(chunk)
 
 
-def _scored(
-    trials: Sequence[Trial], chunk: Sequence[_Student], missing: Sequence[_Student], model: str, tell: Tell
-) -> Iterator[tuple[_Student, Score]]:
-    """The scores that are missing of students who are trained together, if any is."""
-    if not missing:
-        return
+def _one_by_one(trials: Sequence[Trial], students: Sequence[Student], model: str, tell: Tell, keep: Keep) -> None:
+    """Score students on a CPU, here and in processes beside this one; each with the threads that its trial gets."""
+    threads = [_threads(trial, model) for trial in trials]
+    tasks = [{**student._asdict(), "model": model, "threads": threads[student.trial]} for student in students]
+    work = beside.Work(
+        tasks,
+        lambda task: trials[task["trial"]].protocol.epochs + 1,
+        one,
+        "sdc.evaluation.member",
+        known_of(trials),
+        max(threads),
+    )
+    beside.carry_out(work, tell, lambda task, of: keep(Student(task["trial"], task["own"]), Score(**of)))
+
+
+def one(known: Known, task: Task, on_epoch: Tell) -> dict[str, Any]:
+    """The score of one network on a trial, as `_one_by_one` asks for it."""
+    trial, student = trial_of(known, task["trial"]), Student(0, task["own"])
+    with cpu.threads(task["threads"]):
+        return asdict(_scores([trial], [student], [student], task["model"], on_epoch)[student])
+
+
+def _threads(trial: Trial, model: str) -> int:
+    """How many threads train a network of a trial; it depends on no other trial, for it decides the last bits."""
+    batch, channels, size = min(trial.protocol.batch, len(trial.images)), *trial.images.shape[1:3]
+    work = batch * multiply_adds(_fresh(trial, model, 0), (1, channels, size, size))
+    return cores.threads(work, trial.protocol.networks)
+
+
+def _score_together(
+    trials: Sequence[Trial], chunk: Sequence[Student], missing: Sequence[Student], model: str, tell: Tell, keep: Keep
+) -> None:
+    """Score students who are trained together, if the score of any is missing."""
+    if missing:
+        scores = _scores(trials, chunk, missing, model, lambda epoch: tell(len(missing) * (epoch + 1)))
+        for student, score in scores.items():
+            keep(student, score)
+
+
+def _scores(
+    trials: Sequence[Trial], chunk: Sequence[Student], missing: Sequence[Student], model: str, on_epoch: Tell
+) -> dict[Student, Score]:
+    """The scores that are missing of students who are trained together, a part of the time each."""
     start = time.perf_counter()
     made = [_fresh(trials[student.trial], model, student.own) for student in chunk]
     learned, seeds = [trials[student.trial] for student in chunk], [student.own for student in chunk]
-    _trained(made, learned, seeds, lambda epoch: tell(len(missing) * (epoch + 1)))
+    _trained(made, learned, seeds, on_epoch)
     accuracies = {
         student: tested(network, trial.test_images, trial.test_labels)
         for student, network, trial in zip(chunk, made, learned, strict=True)
         if student in missing
     }
     seconds = (time.perf_counter() - start) / len(chunk)
-    for student, accuracy in accuracies.items():
-        yield student, Score(model, student.own, accuracy, seconds)
+    return {student: Score(model, student.own, accuracy, seconds) for student, accuracy in accuracies.items()}
 
 
 def _fresh(trial: Trial, model: str, own: int) -> nn.Module:
@@ -232,13 +227,18 @@ def _fresh(trial: Trial, model: str, own: int) -> nn.Module:
     return build(known(model), images.shape[1], classes(trial), images.shape[2], own).to(images.device)
 
 
-def _side_by_side(trials: Sequence[Trial], students: Sequence[_Student], model: str, stack: bool | None) -> int:
+def _stacks(model: str, where: torch.device, stack: bool | None) -> bool:
+    """Whether networks are trained in stacks on this device; where nobody asked, the log says why they are not."""
+    if stack is None and (reason := stacked.drawback(where)):
+        log.info("%s: trained one at a time: %s", model, reason)
+        return False
+    return stack is not False
+
+
+def _side_by_side(trials: Sequence[Trial], students: Sequence[Student], model: str, stack: bool | None) -> int:
     """How many students, all of one kind, are trained side by side; where it is one at a time, the log says why."""
     like, count = trials[students[0].trial], len(students)
-    if count == 1 or stack is False:
-        return 1
-    if stack is None and (reason := stacked.drawback(like.images.device)):
-        log.info("%s: trained one at a time: %s", model, reason)
+    if count == 1 or not _stacks(model, like.images.device, stack):
         return 1
     network = _fresh(like, model, students[0].own)
     if reason := stacked.hindrance(network):
@@ -278,11 +278,6 @@ def _trained(networks: Sequence[nn.Module], trials: Sequence[Trial], seeds: Sequ
         for network, trial, order in zip(networks, trials, orders, strict=True)
     ]
     stacked.train(members, like.protocol, side_by_side(like.protocol.augment, generators), on_epoch)
-
-
-def targets_of(labels: Tensor) -> Tensor:
-    """What the loss compares with: labels int64 [N] as they are, of logits [N,K] their softmax."""
-    return labels.softmax(1) if labels.is_floating_point() else labels
 
 
 def _hash(*parts: object) -> int:

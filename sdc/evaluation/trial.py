@@ -8,7 +8,8 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from sdc.evaluation.protocol import Protocol
+from sdc.evaluation.beside import Known
+from sdc.evaluation.protocol import Protocol, from_dict, to_dict
 from sdc.ground.errors import FatalError
 
 
@@ -38,6 +39,29 @@ class Trial:
     seed: int
     scored: Sequence[Score] = ()
     on_score: Callable[[Score], None] | None = None
+
+
+_TENSORS = ("images", "labels", "test_images", "test_labels")
+
+
+def known_of(trials: Sequence[Trial]) -> Known:
+    """What other processes have to know of trials: each tensor once, however many share it."""
+    tensors: dict[str, Tensor] = {}
+    names: dict[int, str] = {}
+    facts = []
+    for trial in trials:
+        for tensor in (getattr(trial, field) for field in _TENSORS):
+            tensors[names.setdefault(id(tensor), str(len(names)))] = tensor
+        own = {field: names[id(getattr(trial, field))] for field in _TENSORS}
+        facts.append({"tensors": own, "protocol": to_dict(trial.protocol), "seed": trial.seed})
+    return Known(tensors, facts)
+
+
+def trial_of(known: Known, number: int) -> Trial:
+    """The trial of this number."""
+    facts = known.facts[number]
+    images, labels, test_images, test_labels = (known.tensors[facts["tensors"][field]] for field in _TENSORS)
+    return Trial(images, labels, test_images, test_labels, from_dict(facts["protocol"]), facts["seed"])
 
 
 def kind(trial: Trial) -> tuple[object, ...]:

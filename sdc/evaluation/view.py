@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from sdc.evaluation import cpu
 from sdc.ground.errors import FatalError
 
 
@@ -57,7 +58,8 @@ def fitted(images: Tensor, channels: int, size: int) -> Whitening:
     """The transform that training images uint8 [N,C,H,W] give, shown so, as the scripts fit it: kornia's, eps 0.1."""
     import kornia  # takes seconds to import
 
-    fit = kornia.enhance.ZCAWhitening(eps=0.1).fit(resized(images, channels, size).float() / 255)
+    with cpu.threads(1):  # as the scripts' is, or its last bits would depend on the number
+        fit = kornia.enhance.ZCAWhitening(eps=0.1).fit(resized(images, channels, size).float() / 255)
     return Whitening(fit.mean_vector.flatten(), fit.transform_matrix)
 
 

@@ -137,11 +137,13 @@ _REMEDY = (
 _GROUPS = "Let your user use it: sudo usermod -aG render,video $USER, then log in again"
 
 
-def facts(kind: Device) -> dict[str, Any]:
-    """What decides the bits that a device gives: its name, the libraries on it, and how it rounds."""
+def facts(kind: Device, threads: int = 0) -> dict[str, Any]:
+    """What decides the bits that a device gives: its name, the libraries on it, how it rounds, and how many threads
+    compute: so many, or torch's own number.
+    """
     import torch
 
-    told: dict[str, Any] = {"kind": kind, "name": named(kind), "threads": torch.get_num_threads()}
+    told: dict[str, Any] = {"kind": kind, "name": named(kind), "threads": threads or torch.get_num_threads()}
     if kind == "cuda":
         told |= {
             "cuda": torch.version.cuda or built(),

@@ -82,6 +82,8 @@ class Job:
     """Where the options that the script takes are written; empty: nowhere."""
     gpus: int = 1
     """How many GPUs the script sees; more than one, and it spreads its batches over them."""
+    threads: int = 0
+    """The threads that it computes with; 0: as many as torch takes."""
     parent: int = 0
     """The process that this one ends with; 0: the one that started it, as found."""
 

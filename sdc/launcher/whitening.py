@@ -8,6 +8,7 @@ process computed of the same images, under all that decides the bits, takes the 
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import json
 import os
@@ -25,7 +26,7 @@ from torch import Tensor
 
 ROOM = 10
 """A file is kept only where so many times its size is free."""
-_FORMAT = 1
+_FORMAT = 2
 _FITTED = ("mean_vector", "transform_matrix", "transform_inv")
 _OPTIONS = ("dim", "eps", "unbiased", "compute_inv")
 _KIND = ("vendor_id", "cpu family", "model", "CPU", "flags", "Features")
@@ -53,7 +54,9 @@ def install(record: Path, kept: Path | None) -> None:
     import kornia  # takes a second, which scripts that whiten nothing need not spend
 
     real = kornia.enhance.ZCAWhitening
-    fit, forward = _finding(real.fit, real.forward, kept) if kept else (real.fit, real.forward)
+    fit, forward = _by_one_thread(real.fit), _by_one_thread(real.forward)
+    if kept:
+        fit, forward = _finding(fit, forward, kept)
 
     def recorded(zca: Any, images: Tensor) -> Any:
         fit(zca, images)
@@ -62,6 +65,21 @@ def install(record: Path, kept: Path | None) -> None:
         return zca
 
     real.fit, real.forward = recorded, forward  # type: ignore[method-assign, assignment]
+
+
+def _by_one_thread(compute: Any) -> Any:
+    """`compute` with one thread: the transform, and so whatever learns from it, has the same bits for any number."""
+
+    @functools.wraps(compute)
+    def computed(*given: Any, **options: Any) -> Any:
+        threads = torch.get_num_threads()
+        torch.set_num_threads(1)
+        try:
+            return compute(*given, **options)
+        finally:
+            torch.set_num_threads(threads)
+
+    return computed
 
 
 def _finding(fit: Any, forward: Any, folder: Path) -> tuple[Any, Any]:
@@ -147,7 +165,6 @@ def _key(zca: Any, images: Tensor) -> str:
         "kornia": kornia.__version__,
         "torch": [torch.__version__, torch.__config__.show()],
         "precision": torch.get_float32_matmul_precision(),
-        "threads": torch.get_num_threads(),
         "settings": {name: value for name, value in sorted(os.environ.items()) if name.startswith("MKL_")},
         "processor": _processor(),
         "device": [device, torch.cuda.get_device_name(images.device) if device == "cuda" else ""],

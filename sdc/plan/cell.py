@@ -51,11 +51,16 @@ class Cell:
 
 
 def in_the_clear(
-    cell: Cell, device: Device, data: Path | None, init_from: str = "", about: Mapping[str, Any] | None = None
+    cell: Cell,
+    device: Device,
+    threads: int,
+    data: Path | None,
+    init_from: str = "",
+    about: Mapping[str, Any] | None = None,
 ) -> str:
     """The text of cell.json: the cell, its key, libraries and device, and the paths of its data and first images.
 
-    `about` is what else is to be known and shapes nothing: it is no part of the key.
+    `threads` is the script's number. `about` is what else is to be known and shapes nothing: it is no part of the key.
     """
     facts = {
         "key": cell.key(),
@@ -64,6 +69,6 @@ def in_the_clear(
         **({"init_from": str(Path(init_from).expanduser().resolve())} if init_from else {}),
         **(about or {}),
         "libraries": hardware.libraries(),
-        "device": hardware.facts(device),
+        "device": hardware.facts(device, threads),
     }
     return json.dumps(facts, indent=1) + "\n"

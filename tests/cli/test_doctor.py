@@ -20,7 +20,7 @@ import torchvision
 from sdc.adapters.registry import ADAPTERS
 from sdc.cli import doctor, finding, machine, surroundings
 from sdc.cli.finding import Finding
-from sdc.ground import hardware
+from sdc.ground import cores, hardware
 from sdc.ground.errors import FatalError
 from tests import fake
 from tests.conftest import Outcome, Sdc
@@ -38,7 +38,7 @@ def _bare(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
     monkeypatch.setattr(shutil, "disk_usage", lambda path: Usage(1 << 40, 0, 1 << 40))
-    monkeypatch.setattr(machine, "_QUOTA", tmp_path / "none")
+    monkeypatch.setattr(cores, "_GROUPS", tmp_path)
     monkeypatch.setenv("SDC_CACHE", str(tmp_path / "cache"))
     monkeypatch.chdir(tmp_path)
 
@@ -311,22 +311,21 @@ def test_a_torch_that_does_not_load_keeps_nothing_from_being_told(sdc: Sdc, monk
     monkeypatch.setitem(sys.modules, "torch", None)
     told = sdc("doctor", "--json")
     assert list(dict.fromkeys(each["section"] for each in told.json["findings"])) == SECTIONS
-    assert [of(told, section, "check")["remedy"] for section in ("torch", "processor")] == [
-        "pip install --force-reinstall torch"
-    ] * 2
+    assert of(told, "torch", "check")["remedy"] == "pip install --force-reinstall torch"
+    assert of(told, "processor", "cores")["level"] == "ok"
     assert of(told, "folders", "cache")["level"] == "ok"
 
 
 def test_more_threads_than_cores(tmp_path: Path, sdc: Sdc, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch, "get_num_threads", lambda: 64)
-    monkeypatch.setattr(machine, "cores", lambda: 64)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(64)))
+    monkeypatch.setenv("OMP_NUM_THREADS", "64")
     assert of(sdc("doctor", "--json"), "processor", "threads")["level"] == "ok"
-    (tmp_path / "none").write_text("150000 100000\n")
+    (tmp_path / "cpu.max").write_text("150000 100000\n")
     told = sdc("doctor", "--json")
     found = of(told, "processor", "threads")
     assert (told.code, found["level"], found["remedy"]) == (0, "note", "export OMP_NUM_THREADS=2")
-    (tmp_path / "none").write_text("max 100000\n")
-    assert machine.quota() == 0
+    monkeypatch.delenv("OMP_NUM_THREADS")
+    assert of(sdc("doctor", "--json"), "processor", "threads")["value"] == "by the work of each process, 2 at most"
 
 
 def test_half_of_slurm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

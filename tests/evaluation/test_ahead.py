@@ -16,9 +16,9 @@ from torch.utils._pytree import tree_leaves
 
 from sdc.evaluation import ahead, dsa_augment, spline, stacked
 from sdc.evaluation.augment import Augment, make, side_by_side
+from sdc.evaluation.learning import shuffled, train
 from sdc.evaluation.networks import build
 from sdc.evaluation.protocol import UNIFORM, Protocol
-from sdc.evaluation.training import shuffled, train
 
 DSA, DC = "dsa:crop_cutout_flip", "dc:crop_noise"
 ALL = {"plain": "", "dsa": UNIFORM.augment, "dc": "dc:crop_noise_rotate_scale"}

@@ -12,7 +12,7 @@ from torch import Tensor
 from sdc.data import store
 from sdc.evaluation import distilled, foreign
 from sdc.evaluation.foreign import Found, Stated
-from sdc.evaluation.training import targets_of
+from sdc.evaluation.learning import targets_of
 from sdc.ground.errors import FatalError
 from tests.conftest import Sdc
 

@@ -17,9 +17,10 @@ from torch.nn import functional as F
 from sdc.evaluation import cpu, stacked
 from sdc.evaluation import training as evaluation
 from sdc.evaluation.augment import make, side_by_side
+from sdc.evaluation.learning import shuffled, train
 from sdc.evaluation.networks import NAMES, build
 from sdc.evaluation.protocol import UNIFORM, Protocol, override
-from sdc.evaluation.training import Score, evaluate, network_seed, shuffled, train
+from sdc.evaluation.training import Score, evaluate, network_seed
 from tests.evaluation.test_training import stripes
 
 DC = "dc:crop_noise_rotate_scale"
@@ -149,8 +150,8 @@ def test_on_a_cpu_networks_are_trained_one_at_a_time_and_the_log_says_why(
     with caplog.at_level(logging.INFO):
         scored(networks=2)
     assert caplog.messages == [
-        "ConvNetW32: trained one at a time: one network keeps a CPU's cores busy already, "
-        "and the convolutions of a stack are slower there"
+        "ConvNetW32: trained one at a time: the convolutions of a stack are slower on a CPU, "
+        "whose cores are better used by processes"
     ]
 
 

@@ -13,8 +13,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torchvision import transforms
 
+from sdc.evaluation.learning import shuffled, train
 from sdc.evaluation.protocol import UNIFORM, Protocol, from_dict, override, to_dict
-from sdc.evaluation.training import Score, evaluate, network_seed, shuffled, summary, train
+from sdc.evaluation.training import Score, evaluate, network_seed, summary
 from sdc.evaluation.view import View, normalised, resized
 from sdc.ground.errors import FatalError
 

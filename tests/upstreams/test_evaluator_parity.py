@@ -17,9 +17,10 @@ from sklearn.datasets import load_digits
 from torch import Tensor
 
 from sdc.evaluation.augment import Ranges, make
+from sdc.evaluation.learning import train
 from sdc.evaluation.networks import NAMES, build
 from sdc.evaluation.protocol import Protocol
-from sdc.evaluation.training import evaluate, train
+from sdc.evaluation.training import evaluate
 from sdc.evaluation.view import View, normalised
 from tests.upstreams.evaluate_upstream import digest
 

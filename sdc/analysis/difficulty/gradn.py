@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.func import functional_call, grad, vmap
 from torch.nn import functional as F
 
-from sdc.evaluation.training import targets_of
+from sdc.evaluation.learning import targets_of
 from sdc.ground.errors import FatalError
 
 _GRADIENTS = 2**28

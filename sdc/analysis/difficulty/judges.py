@@ -6,12 +6,12 @@ them.
 
 from __future__ import annotations
 
-import functools
 import hashlib
 import json
 import pickle
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -22,13 +22,15 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from sdc.data.sets import Dataset
-from sdc.evaluation import repeatable
+from sdc.evaluation import beside, cpu, repeatable
 from sdc.evaluation.augment import make
-from sdc.evaluation.networks import build
-from sdc.evaluation.protocol import Protocol, to_dict
-from sdc.evaluation.training import shuffled, train
+from sdc.evaluation.beside import Known, Work
+from sdc.evaluation.learning import shuffled, train
+from sdc.evaluation.networks import build, multiply_adds
+from sdc.evaluation.protocol import Protocol, from_dict, to_dict
 from sdc.evaluation.view import View, Whitening, normalised
-from sdc.ground import hardware, paths
+from sdc.ground import cores, hardware, paths
+from sdc.ground.crew import Task
 from sdc.ground.errors import FatalError
 from sdc.ground.files import replacing
 from sdc.ground.watch import Watch
@@ -81,19 +83,58 @@ def trained(model: str, data: Dataset, view: View, protocol: Protocol, count: in
         epochs, images = protocol.epochs + 1, normalised(data.train.images, view).to(_device())
         labels = data.train.labels.to(images.device)
         watch.stage(f"training {len(missing)} {model} on {data.name}", len(missing) * epochs)
-        for done, number in enumerate(missing):
-            generator = torch.Generator().manual_seed(_own(seed, model, number, "training"))
-            order, augment = shuffled(len(images), protocol, generator), make(protocol.augment, generator)
-            network = made[number].to(images.device)
-            on_epoch = functools.partial(_tell, watch, done * epochs)
-            with repeatable.kernels(images.device):
-                train(network, images, labels, protocol, order, augment, on_epoch)
-            _keep(network.eval(), files[number])
+        threads = _threads(made[0], view, protocol) if images.device.type == "cpu" else 0
+        tasks = [
+            {"own": _own(seed, model, n), "order": _own(seed, model, n, "training"), "file": str(files[n])}
+            for n in missing
+        ]
+        facts = {"model": model, "classes": len(view.classes), "protocol": to_dict(protocol), "threads": threads}
+        known = Known({"images": images, "labels": labels}, facts)
+        _taught(tasks, known, epochs, watch)
+        for number in missing:
+            made[number].load_state_dict(load_file(files[number]))
     said = (
         f"{count} {model} trained for {_epochs(protocol.epochs + 1)} on {len(data.train.labels)} real images of "
         f"{data.name}"
     )
     return Judges("trained", _placed(made), said)
+
+
+def _threads(network: nn.Module, view: View, protocol: Protocol) -> int:
+    work = protocol.batch * multiply_adds(network, (1, view.channels, view.size, view.size))
+    return cores.threads(work, NETWORKS)
+
+
+def _taught(tasks: Sequence[Task], known: Known, epochs: int, watch: Watch) -> None:
+    """Train networks on what is known, each into its file: on a CPU some of them in other processes."""
+    done = 0
+
+    def keep(*_: object) -> None:
+        nonlocal done
+        done += epochs
+
+    def tell(more: int) -> None:
+        watch.progress(done + more)
+
+    if known.facts["threads"]:
+        work = Work(tasks, lambda _: epochs, taught, "sdc.analysis.difficulty.pupil", known, known.facts["threads"])
+        beside.carry_out(work, tell, keep)
+        return
+    for task in tasks:
+        taught(known, task, lambda epoch: tell(epoch + 1))
+        keep()
+
+
+def taught(known: Known, task: Task, on_epoch: Callable[[int], None]) -> None:
+    """Train one network on real images, as a task says, and keep it in its file."""
+    images, facts = known.tensors["images"], known.facts
+    protocol = from_dict(facts["protocol"])
+    network = build(facts["model"], images.shape[1], facts["classes"], images.shape[2], task["own"])
+    generator = torch.Generator().manual_seed(task["order"])
+    order, augment = shuffled(len(images), protocol, generator), make(protocol.augment, generator)
+    with repeatable.kernels(images.device), cpu.threads(facts["threads"]) if facts["threads"] else nullcontext():
+        train(network.to(images.device), images, known.tensors["labels"], protocol, order, augment, on_epoch)
+    _keep(network.eval(), Path(task["file"]))
 
 
 def of_experts(model: str, view: View, matched: Matched, count: int) -> Judges:
@@ -192,10 +233,6 @@ def _keep(network: nn.Module, file: Path) -> None:
     state = {name: value.detach().cpu().contiguous() for name, value in network.state_dict().items()}
     with replacing(file) as partial:
         save_file(state, partial)
-
-
-def _tell(watch: Watch, before: int, epoch: int) -> None:
-    watch.progress(before + epoch + 1)
 
 
 def _placed(networks: Sequence[nn.Module]) -> tuple[nn.Module, ...]:

@@ -20,11 +20,12 @@ from torch import Tensor
 from sdc.analysis.difficulty import judges
 from sdc.data import store
 from sdc.data.class_names import ordered
-from sdc.evaluation import distilled
+from sdc.evaluation import beside, distilled
 from sdc.evaluation.distilled import DistilledSet
 from sdc.evaluation.networks import Network, build
 from sdc.evaluation.protocol import Protocol
 from sdc.evaluation.view import View
+from sdc.ground import cores
 from tests import runs
 from tests.analysis.difficulty.samples import one_at_a_time
 from tests.conftest import Sdc
@@ -135,6 +136,24 @@ def test_a_run_that_matches_experts_is_judged_by_their_states_at_the_epochs_it_s
     other = sdc("difficulty", run, "--networks", "fresh", "--count", 4, "--json").json
     assert "fresh" in other["networks"]
     assert other["overall"]["mean"] != pytest.approx(mean, rel=1e-3)
+
+
+def test_networks_are_trained_by_several_processes_to_the_same_bits(
+    sdc: Sdc, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cores, "cores", lambda: 3)
+    monkeypatch.setattr(beside, "WORTH", 0.0)
+    monkeypatch.setattr(beside, "_LOOK", 0.0)
+    folder, found = image_folder(tmp_path / "insects"), []
+    for workers in ("1", "3"):
+        monkeypatch.setenv("SDC_CACHE", str(tmp_path / workers))
+        monkeypatch.setenv("SDC_WORKERS", workers)
+        told = sdc("difficulty", "--data", folder, "--model", "ConvNetW32", "--count", 4,
+                   "--epochs", 9, "--json")  # fmt: skip
+        kept = {file.name: file.read_bytes() for file in (tmp_path / workers / "judges").iterdir()}
+        assert len(kept) == 4
+        found.append((told.json["overall"], kept))
+    assert found[0] == found[1]
 
 
 def test_networks_trained_on_real_images_are_kept_and_used_again(sdc: Sdc, tmp_path: Path, cache: Path) -> None:
