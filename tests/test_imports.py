@@ -137,7 +137,7 @@ def _forbidden(name: str, own: str, word: str) -> bool:
         theirs == "plugins" and own != "plugins" and name != "sdc",
         own and word in {f"sdc.{term}" for term in sdc.__all__},
         top == "git" and name != "sdc.patching.git",
-        top == "subprocess" and name not in ("sdc.distillation.process", "sdc.ground.crew"),
+        top == "subprocess" and name not in ("sdc.distillation.process", "sdc.ground.crew", "sdc.cli.demo"),
         name in methods and any(word == other or word.startswith(f"{other}.") for other in methods),
     ]
     return any(rules)

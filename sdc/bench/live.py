@@ -52,25 +52,27 @@ class Board:
         self._ended |= {folder: state for folder, state in states.items() if state in ("done", "failed")}
         if self._before is None and self.cells:  # while the spec is still read, nothing is known of it
             self._before = len(self._ended)
-        running = (_running(cell, self._runs / cell.folder) for cell in self.cells if states[cell.folder] == "started")
-        return Now(dict(Counter(states.values())), tuple(filter(None, running)), self._left())
+        at_work = (
+            running(cell.name(), self._runs / cell.folder) for cell in self.cells if states[cell.folder] == "started"
+        )
+        return Now(dict(Counter(states.values())), tuple(filter(None, at_work)), self._left())
 
     def _left(self) -> float | None:
         ended = len(self._ended) - (self._before or 0)
         return (time.monotonic() - self._began) / ended * (len(self.cells) - len(self._ended)) if ended else None
 
 
-def _running(cell: Cell, where: Path) -> Running | None:
-    """What a cell does now; None if nothing has come from it for long."""
+def running(name: str, where: Path) -> Running | None:
+    """What a cell does now in its folder; None if nothing has come from it for long."""
     news = [file.stat().st_mtime for name in _NEWS if (file := where / name).is_file()]
     if not news or time.time() - max(news) > FRESH:
         return None
     if (where / "distilled.safetensors").is_file():
         scores = where / "scores.json"
-        return Running(cell.name(), "evaluates", len(json.loads(scores.read_text())) if scores.is_file() else 0, 0.0)
+        return Running(name, "evaluates", len(json.loads(scores.read_text())) if scores.is_file() else 0, 0.0)
     last = _last(where / "metrics.jsonl")
     step, seconds = int(last.get("step", 0)), float(last.get("seconds", 0))
-    return Running(cell.name(), "distils" if step else "begins", step, step / seconds if seconds else 0.0)
+    return Running(name, "distils" if step else "begins", step, step / seconds if seconds else 0.0)
 
 
 def _last(metrics: Path) -> dict[str, float]:

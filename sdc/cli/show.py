@@ -68,6 +68,34 @@ class Bars:
 @contextmanager
 def bars() -> Iterator[Watch]:
     """A watch for the time of one command."""
+    with _progress() as progress:
+        yield Bars(progress)
+
+
+@contextmanager
+def bars_of(names: Sequence[str]) -> Iterator[list[Callable[[str, int, int], None]]]:
+    """A bar for each of several things that are done side by side: told its stage, what is done, and of how much.
+
+    Where nobody looks (no terminal), a line a stage.
+    """
+    with _progress() as progress:
+        yield [_bar(progress, name) for name in names]
+
+
+def _bar(progress: Progress, name: str) -> Callable[[str, int, int], None]:
+    task, last = progress.add_task(name, total=None, note=""), ""
+
+    def show(stage: str, done: int, total: int) -> None:
+        nonlocal last
+        if stage != last and not ERR.is_terminal:
+            ERR.print(stage)
+        last = stage
+        progress.update(task, description=stage, completed=done, total=total)
+
+    return show
+
+
+def _progress() -> Progress:
     columns = [
         TextColumn("{task.description}"),
         BarColumn(),
@@ -76,8 +104,7 @@ def bars() -> Iterator[Watch]:
         TimeRemainingColumn(),
         TextColumn("{task.fields[note]}"),
     ]
-    with Progress(*columns, console=ERR, disable=not ERR.is_terminal) as progress:
-        yield Bars(progress)
+    return Progress(*columns, console=ERR, disable=not ERR.is_terminal)
 
 
 class Board:
