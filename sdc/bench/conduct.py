@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from sdc.analysis.difficulty import kept
 from sdc.bench import cells, durations, scripts, slurm, spec, stages
 from sdc.bench.cells import Bench, Cell, Group, Task, Waiting
 from sdc.bench.spec import Spec
@@ -51,13 +52,19 @@ def outlook(file: Path, runs: Path, watch: Watch, *, retry_failed: bool = False)
         state = states[task.folder]
         if state == "failed":
             return retry_failed
-        return state != "done" or (isinstance(task, Cell) and bool(more.missing(task, runs)))
+        return state != "done" or (isinstance(task, Cell) and _lacks(task, more, runs, again=retry_failed))
 
     to_do = tuple(task for task in bench.tasks if wanted(task))
     shared = tuple(cells.groups([*(task for task in to_do if states[task.folder] != "done"), *bench.waiting]))
     seconds, unknown = durations.ahead(bench.cells, [task for task in to_do if isinstance(task, Cell)], runs)
     seconds += sum(group.estimate.seconds for group in shared if group.estimate)
     return Outlook(bench, states, to_do, shared, more, seconds, unknown + len(bench.waiting))
+
+
+def _lacks(cell: Cell, more: More, runs: Path, *, again: bool) -> bool:
+    """Whether something beside its result is missing of a complete cell; `again`: also what failed before."""
+    where = runs / cell.folder
+    return bool(more.missing(cell, runs)) or (kept.unmeasured(where) and (again or not kept.failure(where)))
 
 
 def _more(asked: Spec) -> More:
@@ -114,6 +121,11 @@ def _patch(to_do: Sequence[Task | Waiting], watch: Watch) -> None:
             apply.apply(find(method))
         except FatalError as error:  # its tasks will say so, each in its folder
             watch.say(f"{method}: {error}")
+
+
+def remark(task: Task, runs: Path) -> str:
+    """What a task that ended well could not do beside its result; empty if it did all."""
+    return kept.failure(runs / task.folder) if isinstance(task, Cell) else ""
 
 
 def summary(ahead: Outlook, runs: Path, ended: Mapping[str, str]) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from typing import Any
 
 import torch
 
+from sdc.analysis.difficulty import course
 from sdc.bench.cells import Cell, Task
 from sdc.data.reading import Read, reader
 from sdc.data.sets import Dataset, drawn
@@ -125,6 +126,7 @@ def _whole(task: Task, runs: Path, more: More, read: Read) -> None:
     for file, model in more.missing(task, runs).items():
         found = _evaluated(planned, where, model, more) if model else _floor(planned, where)
         write_text(where / file, json.dumps(found, indent=1) + "\n")
+    course.keep(where, Quiet())
 
 
 def _evaluated(planned: Plan, where: Path, model: str, more: More) -> Result:

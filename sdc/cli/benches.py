@@ -74,6 +74,8 @@ def bench(
             ended[task.folder] = became
             watch.progress(len(ended))
             watch.say(f"{became}: {task.name()}")
+            if remark := conduct.remark(task, runs):
+                watch.say(remark)
 
         if dry_run:
             ahead = look()
@@ -152,18 +154,26 @@ def report(
     html: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Write the page to this file, too.", dir_okay=False)
     ] = None,
+    difficulty: Annotated[
+        bool | None,
+        typer.Option(
+            "--difficulty/--no-difficulty",
+            help="Measure difficulty over the steps where runs lack it, however long that takes; or measure none. Not "
+            "given: only if it takes a moment.",
+            show_default=False,
+        ),
+    ] = None,
     device: Device = None,
     as_json: Json = False,
 ) -> None:
     """Compare all runs with and without SDC: tables (also Markdown, CSV, LaTeX), figures, one HTML page."""
     choose(device)
-    from sdc.analysis.difficulty import course
+    from sdc.analysis.difficulty import backlog
     from sdc.report import make
 
     where = out or runs_folder / "report"
     with show.bars() as watch:
-        if runs_folder.is_dir():
-            course.fill(runs_folder, watch)
+        backlog.fill(runs_folder, difficulty, watch)
         made = make.make(runs_folder, where, html, watch)
     if as_json:
         print_json(make.as_json(made))
