@@ -48,7 +48,7 @@ def bench(
         raise typer.BadParameter(
             "--on slurm and --export take --profile FILE.toml, which says how many workers there are, too"
         )
-    from sdc.bench import conduct, engine, live
+    from sdc.bench import conduct, live, slots
 
     runs = runs_folder.resolve()
     if export and profile:
@@ -61,12 +61,13 @@ def bench(
             became = conduct.one(spec, runs, stage, number, watch)
         _print_one(became, as_json)
         return
-    slots, ended = engine.on_slurm(profile) if profile else engine.here(per_gpu, workers), dict[str, str]()
+    places, ended = slots.on_slurm(profile) if profile else slots.here(per_gpu, workers), dict[str, str]()
     board = live.Board(runs)
     with show.board(board.look) if watch_cells else show.bars() as watch:
+        looks = conduct.looks(spec, runs, watch, retry_failed=retry_failed)
 
         def look() -> conduct.Outlook:
-            ahead = conduct.outlook(spec, runs, watch, retry_failed=retry_failed)
+            ahead = looks()
             board.cells = ahead.bench.cells
             return ahead
 
@@ -80,13 +81,15 @@ def bench(
         if dry_run:
             ahead = look()
         else:
-            carry_out = functools.partial(engine.carry_out, runs=runs, slots=slots, on_end=on_end, say=watch.say)
+            from sdc.bench import engine  # and Parsl, which a look at the cells can do without
+
+            carry_out = functools.partial(engine.carry_out, runs=runs, slots=places, on_end=on_end, say=watch.say)
             ahead = conduct.carry_out(look, carry_out, runs, watch)
     found = conduct.summary(ahead, runs, ended)
     if as_json:
         print_json(found)
     else:
-        show.bench(ahead, found, slots.count, dry=dry_run)
+        show.bench(ahead, found, places.count, dry=dry_run)
     if found["failed"] and not dry_run:
         raise typer.Exit(1)
 

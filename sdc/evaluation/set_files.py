@@ -37,18 +37,19 @@ class Request:
     """What is said of a file of an upstream's own layout; our sets say it themselves."""
 
 
-def evaluate_file(request: Request, watch: Watch) -> Result:
+def evaluate_file(request: Request, watch: Watch, read: Read | None = None) -> Result:
     """Evaluate the set at `request.path` and return the scores; the run folder stays as it is."""
-    return evaluate_files([request], watch)[0]
+    return evaluate_files([request], watch, read)[0]
 
 
-def evaluate_files(requests: Sequence[Request], watch: Watch) -> list[Result]:
+def evaluate_files(requests: Sequence[Request], watch: Watch, read: Read | None = None) -> list[Result]:
     """The same for several sets, those of one kind together where that pays (`sdc.evaluation.scoring.evaluate_sets`).
 
-    Raises FatalError for any that cannot be evaluated before it trains networks for one.
+    `read` gives the data, where somebody has read them before. Raises FatalError for any that cannot be evaluated
+    before it trains networks for one.
     """
     watch.say(f"computing on {hardware.said()}")
-    read = reader(watch)
+    read = read or reader(watch)
     asked = (
         [_asked(requests[0], read, watch)] if len(requests) == 1 else [_named(each, read, watch) for each in requests]
     )

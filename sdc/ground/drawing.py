@@ -79,10 +79,10 @@ def finish(figure: Figure, name: str, title: str, caption: str) -> Drawn:
     By the canvases themselves: `savefig` draws a figure with a layout engine twice, once for the layout alone.
     """
     svg, png = io.BytesIO(), io.BytesIO()
-    FigureCanvasSVG(figure).print_svg(svg, metadata={"Date": None, "Creator": None})
+    FigureCanvasSVG(figure).print_svg(svg, metadata={"Date": None, "Creator": None})  # type: ignore[no-untyped-call]
     figure.set_layout_engine("none")  # the PNG is laid out as the SVG was, and not a second time
     figure.set_dpi(_DPI)
-    FigureCanvasAgg(figure).print_png(png, metadata={"Software": None})
+    FigureCanvasAgg(figure).print_png(png, metadata={"Software": None})  # type: ignore[no-untyped-call]
     return Drawn(name, title, caption, svg.getvalue(), png.getvalue())
 
 

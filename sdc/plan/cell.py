@@ -6,7 +6,7 @@ import hashlib
 import json
 import platform
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -42,8 +42,8 @@ class Cell:
 
     def facts(self) -> dict[str, Any]:
         """Every field that shapes it: one that is empty because nobody asks for it is none."""
-        found = asdict(self)
-        return found if self.init_sha256 else {name: found[name] for name in found if name != "init_sha256"}
+        found = vars(self)
+        return dict(found) if self.init_sha256 else {name: found[name] for name in found if name != "init_sha256"}
 
     def key(self) -> str:
         """The first ten hex digits of a hash over every field."""

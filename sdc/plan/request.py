@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from sdc.adapters import base
@@ -86,6 +86,13 @@ def plan(request: Request, watch: Watch, read: Read | None = None) -> Plan:
     _check_supply(dataset, request.ipc)
     cell = _cell(request, name, adapter, settings, dataset, job, start)
     return Plan(adapter, dataset, slot, settings, cell, job, request.data, start)
+
+
+def varied(planned: Plan, request: Request) -> Plan:
+    """The plan that `plan` makes of a request, from that of one that differs in weight, schedule and seed alone."""
+    _check_numbers(request)
+    cell = replace(planned.cell, weight=request.weight, schedule=request.schedule, seed=request.seed)
+    return replace(planned, cell=cell)
 
 
 def choose_slot(adapter: Adapter, name: str, dataset: Dataset) -> Slot:
@@ -177,8 +184,8 @@ def _cell(
 
 
 def _flat(settings: Settings) -> dict[str, base.Value]:
-    values = asdict(settings)
-    return {**values.pop("options"), **values.pop("experts"), **values}
+    values = {name: value for name, value in vars(settings).items() if name not in ("options", "experts")}
+    return {**settings.options, **settings.experts, **values}
 
 
 def _experts(adapter: Adapter, job: base.Job, data_sha256: str) -> str:
