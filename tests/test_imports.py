@@ -29,10 +29,10 @@ ORDER = [
     "distillation",
     "report",
     "export",
-    "bench",
     "analysis.theory",
     "analysis.difficulty",
     "analysis",
+    "bench",
     "cli",
 ]
 """The rooms, lowest first: one imports from those before it alone."""

@@ -12,12 +12,12 @@ from typing import Literal
 from sdc.bench import choices
 from sdc.bench.choices import Candidate, Choice
 from sdc.bench.spec import AUTO, CHOSEN, Part, Spec, Weight
-from sdc.data.reading import reader, stem
+from sdc.data.reading import Read, reader, stem
 from sdc.distillation import calibrate, experts, run
 from sdc.evaluation import networks
 from sdc.ground.errors import FatalError
 from sdc.ground.watch import Once, Quiet, Watch
-from sdc.plan.request import Plan, Request, plan
+from sdc.plan.request import Plan, Request, plan, varied
 
 State = Literal["done", "failed", "started", "to do", "waiting"]
 FAILED = "failed.json"
@@ -49,11 +49,11 @@ class Cell:
     def state(self, runs: Path) -> State:
         """What its folder in `runs` says."""
         where = runs / self.folder
+        if not where.is_dir():
+            return "to do"
         if run.complete(where):
             return "done"
-        if self.failed(runs).is_file():
-            return "failed"
-        return "started" if where.is_dir() else "to do"
+        return "failed" if self.failed(runs).is_file() else "started"
 
     def failed(self, runs: Path) -> Path:
         """The file that says why it failed, if it did."""
@@ -149,9 +149,14 @@ class Bench:
         return (*self.measures, *sorted(self.cells, key=lambda cell: not cell.validation))
 
 
-def of(spec: Spec, runs: Path, watch: Watch) -> Bench:
-    """All tasks of a spec. Raises FatalError for data that cannot be had, or if no cell can be run."""
-    found = _Planner(spec, runs, Once(watch))  # what is done to images is said for many cells alike
+def of(spec: Spec, runs: Path, watch: Watch, read: Read | None = None) -> Bench:
+    """All tasks of a spec. Raises FatalError for data that cannot be had, or if no cell can be run.
+
+    `read` gives the data, for callers with more to do with them.
+    """
+    found = _Planner(
+        spec, runs, read or reader(watch), Once(watch)
+    )  # what is done to images is said for many cells alike
     watch.stage("planning", None)
     for method, dataset, ipc in itertools.product(spec.methods, spec.datasets, spec.ipc):
         part = spec.parts[method]
@@ -169,22 +174,22 @@ def of(spec: Spec, runs: Path, watch: Watch) -> Bench:
 
 @dataclass
 class _Planner:
-    """What `of` has found so far. Data are read once, and each part of them once."""
+    """What `of` has found so far."""
 
     spec: Spec
     runs: Path
+    read: Read
     watch: Watch
     measures: dict[str, Measure] = field(default_factory=dict)
     entries: dict[tuple[Request, Weight], Cell | Waiting] = field(default_factory=dict)
     choices: list[Choice] = field(default_factory=list)
     left_out: dict[LeftOut, None] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        self._read = reader(self.watch)
+    shared: dict[Request, _Shared] = field(default_factory=dict)
+    """By the request at weight 0 and seed 0."""
 
     def add(self, base: Request, weights: Iterable[Weight]) -> None:
         """The cells of a request at all weights and seeds, or the reason why it cannot be done."""
-        self._read(str(base.dataset), base.data, 0, 0)  # what cannot be read fails the benchmark, not this cell
+        self.read(str(base.dataset), base.data, 0, 0)  # what cannot be read fails the benchmark, not this cell
         try:
             for asked in weights:
                 self._add(base, asked, self._number(base, asked))
@@ -195,29 +200,14 @@ class _Planner:
     def _add(self, base: Request, asked: Weight, weight: float | None) -> list[Cell]:
         """A cell a seed, or as many that wait; those that do not are returned."""
         schedule = base.schedule if asked else "constant"  # at weight 0 there is nothing to ramp
-        found = [self._entry(replace(base, seed=seed, schedule=schedule), asked, weight) for seed in self.spec.seeds]
-        return [cell for cell in found if isinstance(cell, Cell)]
-
-    def _entry(self, request: Request, asked: Weight, weight: float | None) -> Cell | Waiting:
-        if (request, asked) not in self.entries:
-            planned = self._plan(replace(request, weight=weight or 0.0))
-            self._check_models(planned)
-            settings, matched = planned.settings, _experts(planned)
-            self.entries[request, asked] = (
-                Waiting(request, asked, matched, settings.validation)
-                if weight is None
-                else Cell(
-                    replace(request, weight=weight),
-                    asked,
-                    planned.cell.folder(),
-                    matched,
-                    settings.model,
-                    settings.networks,
-                    settings.validation,
-                    _kind(planned),
-                )
-            )
-        return self.entries[request, asked]
+        shared, made = self._shared(base), list[Cell]()
+        for seed in self.spec.seeds:
+            request = replace(base, seed=seed, schedule=schedule)
+            if (request, asked) not in self.entries:
+                self.entries[request, asked] = _entry(shared, request, asked, weight)
+            if isinstance(found := self.entries[request, asked], Cell):
+                made.append(found)
+        return made
 
     def _check_models(self, planned: Plan) -> None:
         """Raises FatalError if a set is to be judged by a network that does not take its images."""
@@ -235,9 +225,10 @@ class _Planner:
 
     def _measured(self, base: Request, fraction: float) -> float | None:
         request = replace(base, weight=0.0, schedule="constant", seed=self.spec.seeds[0])
-        planned = self._plan(request)
+        shared = self._shared(request)
+        planned = varied(shared.plan, request)
         file = calibrate.file(planned, self.runs).relative_to(self.runs).as_posix()
-        self.measures.setdefault(file, Measure(request, file, _experts(planned)))
+        self.measures.setdefault(file, Measure(request, file, shared.experts))
         known = calibrate.known(planned, self.runs)
         return known.weight(fraction) if known else None
 
@@ -259,21 +250,45 @@ class _Planner:
             return choice.chosen.weight
         return None
 
-    def _plan(self, request: Request) -> Plan:
-        planned = plan(request, Quiet(), self._read)
-        for line in planned.changes():
-            self.watch.say(line)
-        return planned
+    def _shared(self, request: Request) -> _Shared:
+        """What a request shares with those that differ from it in weight, schedule and seed alone."""
+        base = replace(request, weight=0.0, schedule="constant", seed=0)
+        if base not in self.shared:
+            planned = plan(base, Quiet(), self.read)
+            for line in planned.changes():
+                self.watch.say(line)
+            self._check_models(planned)
+            self.shared[base] = _Shared(planned, _experts(planned), _kind(planned))
+        return self.shared[base]
 
 
-def groups(tasks: Iterable[Task | Waiting]) -> list[Group]:
+@dataclass(frozen=True)
+class _Shared:
+    """A plan, but for its weight, schedule and seed, with its experts and the kind of its networks."""
+
+    plan: Plan
+    experts: Path | None
+    kind: tuple[object, ...]
+
+
+def _entry(shared: _Shared, request: Request, asked: Weight, weight: float | None) -> Cell | Waiting:
+    """The cell of a request at a weight, or that waits for it."""
+    weighed, settings = replace(request, weight=weight or 0.0), shared.plan.settings
+    planned = varied(shared.plan, weighed)
+    if weight is None:
+        return Waiting(request, asked, shared.experts, settings.validation)
+    numbers = settings.networks, settings.validation
+    return Cell(weighed, asked, planned.cell.folder(), shared.experts, settings.model, *numbers, shared.kind)
+
+
+def groups(tasks: Iterable[Task | Waiting], read: Read) -> list[Group]:
     """The experts that tasks share, each with an estimate where they are still to be trained."""
     found = []
     keyed = sorted((task for task in tasks if task.experts), key=lambda task: str(task.experts))
     for where, sharing in itertools.groupby(keyed, key=lambda task: task.experts):
         members = list(sharing)
         ready = where is not None and experts.are_ready(where)
-        estimate = None if ready else experts.estimate(plan(members[0].request, Quiet()))
+        estimate = None if ready else experts.estimate(plan(members[0].request, Quiet(), read))
         cells = sum(not isinstance(member, Measure) for member in members)
         found.append(Group(Path(str(where)), members[0].request, cells, ready, estimate))
     return found

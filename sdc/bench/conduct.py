@@ -5,16 +5,19 @@ Weights that must be measured or chosen first make rounds: after each the spec i
 
 from __future__ import annotations
 
+import functools
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from sdc.analysis.difficulty import kept
 from sdc.bench import cells, durations, scripts, slurm, spec, stages
 from sdc.bench.cells import Bench, Cell, Group, Task, Waiting
 from sdc.bench.spec import Spec
 from sdc.bench.work import More
+from sdc.data.reading import Library, reader
 from sdc.ground.errors import FatalError
 from sdc.ground.files import made
 from sdc.ground.watch import Watch
@@ -41,10 +44,14 @@ class Outlook:
     """Cells of which no time is known, since none like them is done."""
 
 
-def outlook(file: Path, runs: Path, watch: Watch, *, retry_failed: bool = False) -> Outlook:
-    """Look at a spec and at what is done of it in `runs`."""
-    asked = spec.read(file)
-    bench = cells.of(asked, runs.resolve(), watch)
+def looks(file: Path, runs: Path, watch: Watch, *, retry_failed: bool = False) -> Callable[[], Outlook]:
+    """What looks at a spec and at what is done of it in `runs`, as often as asked; data that stay are read once."""
+    return functools.partial(_outlook, file, runs, watch, Library(), retry_failed=retry_failed)
+
+
+def _outlook(file: Path, runs: Path, watch: Watch, library: Library, *, retry_failed: bool) -> Outlook:
+    asked, read = spec.read(file), library.reader(watch)
+    bench = cells.of(asked, runs.resolve(), watch, read)
     more = _more(asked)
     states = {task.folder: task.state(runs) for task in bench.tasks}
 
@@ -52,13 +59,19 @@ def outlook(file: Path, runs: Path, watch: Watch, *, retry_failed: bool = False)
         state = states[task.folder]
         if state == "failed":
             return retry_failed
-        return state != "done" or (isinstance(task, Cell) and bool(more.missing(task, runs)))
+        return state != "done" or (isinstance(task, Cell) and _lacks(task, more, runs, again=retry_failed))
 
     to_do = tuple(task for task in bench.tasks if wanted(task))
-    shared = tuple(cells.groups([*(task for task in to_do if states[task.folder] != "done"), *bench.waiting]))
+    shared = tuple(cells.groups([*(task for task in to_do if states[task.folder] != "done"), *bench.waiting], read))
     seconds, unknown = durations.ahead(bench.cells, [task for task in to_do if isinstance(task, Cell)], runs)
     seconds += sum(group.estimate.seconds for group in shared if group.estimate)
     return Outlook(bench, states, to_do, shared, more, seconds, unknown + len(bench.waiting))
+
+
+def _lacks(cell: Cell, more: More, runs: Path, *, again: bool) -> bool:
+    """Whether something beside its result is missing of a complete cell; `again`: also what failed before."""
+    where = runs / cell.folder
+    return bool(more.missing(cell, runs)) or (kept.unmeasured(where) and (again or not kept.failure(where)))
 
 
 def _more(asked: Spec) -> More:
@@ -84,10 +97,10 @@ def carry_out(look: Callable[[], Outlook], engine: Engine, runs: Path, watch: Wa
 
 def one(file: Path, runs: Path, stage: str, number: int, watch: Watch) -> str:
     """Do one task alone, in this process; `done` or `failed`."""
-    asked = spec.read(file)
-    bench = cells.of(asked, runs.resolve(), watch)
+    asked, read = spec.read(file), reader(watch)
+    bench = cells.of(asked, runs.resolve(), watch, read)
     _record(bench, runs)
-    return stages.carry_out(bench, stage, number, runs.resolve(), _more(asked))
+    return stages.carry_out(bench, stage, number, runs.resolve(), _more(asked), read)
 
 
 def export(file: Path, runs: Path, profile: Path, folder: Path, watch: Watch) -> list[Path]:
@@ -116,6 +129,11 @@ def _patch(to_do: Sequence[Task | Waiting], watch: Watch) -> None:
             apply.apply(find(method))
         except FatalError as error:  # its tasks will say so, each in its folder
             watch.say(f"{method}: {error}")
+
+
+def remark(task: Task, runs: Path) -> str:
+    """What a task that ended well could not do beside its result; empty if it did all."""
+    return kept.failure(runs / task.folder) if isinstance(task, Cell) else ""
 
 
 def summary(ahead: Outlook, runs: Path, ended: Mapping[str, str]) -> dict[str, Any]:

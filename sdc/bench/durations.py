@@ -11,7 +11,8 @@ from sdc.distillation import run
 
 def ahead(cells: Sequence[Cell], to_do: Sequence[Cell], runs: Path) -> tuple[float, int]:
     """The seconds of one worker that `to_do` takes, as far as finished cells tell, and of how many none tells."""
-    known = _known(cells, runs)
+    asked = {_kind(cell) for cell in to_do}
+    known = _known([cell for cell in cells if _kind(cell) in asked], runs)
     return sum(known.get(_kind(cell), 0.0) for cell in to_do), sum(_kind(cell) not in known for cell in to_do)
 
 

@@ -16,7 +16,6 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -28,11 +27,12 @@ from parsl.executors import HighThroughputExecutor
 from parsl.executors.high_throughput.executor import DEFAULT_LAUNCH_CMD
 from parsl.providers import LocalProvider
 
-from sdc.bench import guard, losses, slurm, tasks
+from sdc.bench import guard, losses, sbatch, tasks
 from sdc.bench.blocks import Blocks
 from sdc.bench.cells import Group, Task
 from sdc.bench.dispatch import Dispatch, Submit, Told
 from sdc.bench.losses import Losses
+from sdc.bench.slots import Slots
 from sdc.bench.slurm import Profile
 from sdc.bench.work import More
 from sdc.evaluation import stacked
@@ -43,46 +43,6 @@ _PARSL = "parsl.executors.high_throughput"
 _PREFIX, _LOCK, _SHARES = ".sdc-engine-", "lock", "shares"
 _EVERY = 3.0
 """Seconds between looks at blocks and the work for them."""
-
-
-@dataclass(frozen=True)
-class Slots:
-    """Where workers run: on each GPU `per_gpu` of them, or, without one, `workers` that share the cores.
-
-    With a profile: in Slurm's jobs, as that says.
-    """
-
-    gpus: int
-    per_gpu: int = 1
-    workers: int = 0
-    profile: Profile | None = None
-
-    @property
-    def count(self) -> int:
-        """Workers at a time."""
-        if self.profile:
-            return self.profile.jobs * self.profile.slots
-        return self.gpus * self.per_gpu if self.gpus else self.workers or cores.cores()
-
-    @property
-    def device(self) -> str:
-        """What they compute on."""
-        return "cuda" if (self.profile.gpus if self.profile else self.gpus) else "cpu"
-
-    @property
-    def threads(self) -> int:
-        """Threads of each."""
-        return self.profile.threads_each if self.profile else max(1, cores.cores() // self.count)
-
-
-def here(per_gpu: int, workers: int) -> Slots:
-    """The slots of this machine."""
-    return Slots(torch.cuda.device_count() if hardware.device() == "cuda" else 0, per_gpu, workers)
-
-
-def on_slurm(profile: Path) -> Slots:
-    """The slots that a profile asks Slurm for. Raises FatalError for a profile that says what cannot be."""
-    return Slots(0, profile=slurm.read(profile))
 
 
 def carry_out(
@@ -114,7 +74,7 @@ def _started(
     """What hands work to Parsl, and raises FatalError if it cannot go on. At the end no block of ours is left."""
     profile = slots.profile
     with _folder(runs if profile else Path(tempfile.gettempdir())) as folder:
-        queue = slurm.Queue(profile.poll, say) if profile else None
+        queue = sbatch.Queue(profile.poll, say) if profile else None
         advice = profile.advice() if profile else "Free some memory, or give fewer --workers"
         blocks = Blocks(advice, queue.waiting if queue else lambda _: "")
         executor = _on_slurm(profile, folder, blocks, at_once) if profile else _here(slots, folder, blocks)
@@ -173,9 +133,9 @@ def _on_slurm(profile: Profile, folder: Path, blocks: Blocks, at_once: int) -> H
         address="127.0.0.1",
         heartbeat_period=max(1, profile.patience // 6),
         heartbeat_threshold=profile.patience,
-        provider=slurm.provider(profile, init, -(-at_once // profile.slots)),
+        provider=sbatch.provider(profile, init, -(-at_once // profile.slots)),
     )
-    executor.all_addresses = slurm.addresses(profile)
+    executor.all_addresses = sbatch.addresses(profile)
     executor.address = profile.address or None  # None: the interchange listens on all
     return executor
 
@@ -217,7 +177,7 @@ def _folder(parent: Path) -> Iterator[Path]:
     parent.mkdir(parents=True, exist_ok=True)
     for left in parent.glob(f"{_PREFIX}*"):
         if _is_left(left / _LOCK):
-            slurm.cancel_left(left / "000" / "submit_scripts")
+            sbatch.cancel_left(left / "000" / "submit_scripts")
             shutil.rmtree(left, ignore_errors=True)
     with (
         tempfile.TemporaryDirectory(prefix=_PREFIX, dir=parent, ignore_cleanup_errors=True) as name,

@@ -13,6 +13,7 @@ from typing import Literal, get_args
 from sdc.bench import work
 from sdc.bench.cells import Bench, Cell, Measure, Waiting
 from sdc.bench.work import More
+from sdc.data.reading import Read
 from sdc.ground.errors import FatalError, unknown
 from sdc.plan.request import Request
 
@@ -34,7 +35,7 @@ def of(bench: Bench) -> dict[Stage, Sequence[Numbered]]:
     }
 
 
-def carry_out(bench: Bench, stage: str, number: int, runs: Path, more: More) -> str:
+def carry_out(bench: Bench, stage: str, number: int, runs: Path, more: More, read: Read) -> str:
     """Do one task in this process. Returns `done` or `failed`; raises FatalError if it cannot be begun."""
     if stage not in STAGES:
         raise unknown("stage", stage, list(STAGES))
@@ -47,6 +48,6 @@ def carry_out(bench: Bench, stage: str, number: int, runs: Path, more: More) -> 
             f"the weight of {task.name()} is not known: do the stages before it first ({', '.join(STAGES[:-1])})"
         )
     if isinstance(task, Request):
-        work.train(task)
+        work.train(task, read)
         return "done"
-    return work.carry_out(task, runs, more)
+    return work.carry_out(task, runs, more, read)

@@ -1,7 +1,7 @@
 """What workers do: train experts, calibrate, carry a cell out, evaluate its set further. All is kept in files.
 
 Each of these may be killed and begun again; what it has done by then it does not do twice. A task that fails says why
-in a file of its own.
+in a file of its own. `read` gives the data, where somebody has read them before.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from typing import Any
 
 import torch
 
+from sdc.analysis.difficulty import course
 from sdc.bench.cells import Cell, Task
 from sdc.data.reading import Read, reader
 from sdc.data.sets import Dataset, drawn
@@ -65,29 +66,29 @@ class More:
         return {file: model for file, model in self.files(cell).items() if not (where / file).is_file()}
 
 
-def train(request: Request) -> None:
+def train(request: Request, read: Read | None = None) -> None:
     """Train the experts that a request matches, unless they are there."""
     torch.set_num_threads(_threads())
-    trained_by.ready(plan(request, Quiet()), Quiet())
+    trained_by.ready(plan(request, Quiet(), read), Quiet())
 
 
-def carry_out(task: Task, runs: Path, more: More) -> str:
+def carry_out(task: Task, runs: Path, more: More, read: Read | None = None) -> str:
     """Do one task, whatever of it is missing; `done`, or `failed` with the reason in its file."""
-    return _outcome(task, runs, lambda: _whole(task, runs, more, reader(Quiet())), "done")
+    return _outcome(task, runs, lambda: _whole(task, runs, more, read or reader(Quiet())), "done")
 
 
-def distil(cell: Cell, runs: Path) -> str:
+def distil(cell: Cell, runs: Path, read: Read | None = None) -> str:
     """Do of a cell what comes before its evaluation; `distilled`, or `failed` with the reason in its file."""
-    return _outcome(cell, runs, lambda: run.distil(plan(cell.request, Quiet()), runs, Quiet()), "distilled")
+    return _outcome(cell, runs, lambda: run.distil(plan(cell.request, Quiet(), read), runs, Quiet()), "distilled")
 
 
-def evaluate(cells: Sequence[Cell], runs: Path, more: More) -> list[str]:
+def evaluate(cells: Sequence[Cell], runs: Path, more: More, read: Read | None = None) -> list[str]:
     """Evaluate together what was distilled of cells, then do what else is missing of each; `done` or `failed`, each.
 
     Where something stops them together, each goes on alone, behind the networks that have been scored by then.
     """
     torch.set_num_threads(_threads())
-    read = reader(Quiet())
+    read = read or reader(Quiet())
     try:
         plans = [plan(cell.request, Quiet(), read) for cell in cells]
         run.run_together(plans, runs, Quiet(), stack=more.together)
@@ -123,11 +124,12 @@ def _whole(task: Task, runs: Path, more: More, read: Read) -> None:
     where = runs / task.folder
     run.run(planned, runs, Quiet())
     for file, model in more.missing(task, runs).items():
-        found = _evaluated(planned, where, model, more) if model else _floor(planned, where)
+        found = _evaluated(planned, where, model, more, read) if model else _floor(planned, where)
         write_text(where / file, json.dumps(found, indent=1) + "\n")
+    course.keep(where, Quiet())
 
 
-def _evaluated(planned: Plan, where: Path, model: str, more: More) -> Result:
+def _evaluated(planned: Plan, where: Path, model: str, more: More, read: Read) -> Result:
     """The scores of another model, or by another protocol, on a run's set."""
     asked = set_files.Request(
         path=where,
@@ -138,7 +140,7 @@ def _evaluated(planned: Plan, where: Path, model: str, more: More) -> Result:
         protocol=more.protocol,
         seed=planned.cell.seed,
     )
-    return set_files.evaluate_file(asked, Quiet())
+    return set_files.evaluate_file(asked, Quiet(), read)
 
 
 def _floor(planned: Plan, where: Path) -> Result:

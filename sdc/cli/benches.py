@@ -49,7 +49,7 @@ def bench(
         raise typer.BadParameter(
             "--on slurm and --export take --profile FILE.toml, which says how many workers there are, too"
         )
-    from sdc.bench import conduct, engine, live
+    from sdc.bench import conduct, live, slots
 
     runs = runs_folder.resolve()
     if export and profile:
@@ -62,13 +62,18 @@ def bench(
             became = conduct.one(spec, runs, stage, number, watch)
         _print_one(became, as_json)
         return
-    slots, ended = engine.on_slurm(profile) if profile else engine.here(per_gpu, workers), dict[str, str]()
+    places, ended = slots.on_slurm(profile) if profile else slots.here(per_gpu, workers), dict[str, str]()
     board = live.Board(runs)
     with show.board(board.look) if watch_cells else show.bars() as watch:
-        planning = Once(watch)  # planned anew whenever tasks are done
+        looks = conduct.looks(
+            spec,
+            runs,
+            Once(watch),  # planned anew whenever tasks are done
+            retry_failed=retry_failed,
+        )
 
         def look() -> conduct.Outlook:
-            ahead = conduct.outlook(spec, runs, planning, retry_failed=retry_failed)
+            ahead = looks()
             board.cells = ahead.bench.cells
             return ahead
 
@@ -76,17 +81,21 @@ def bench(
             ended[task.folder] = became
             watch.progress(len(ended))
             watch.say(f"{became}: {task.name()}")
+            if remark := conduct.remark(task, runs):
+                watch.say(remark)
 
         if dry_run:
             ahead = look()
         else:
-            carry_out = functools.partial(engine.carry_out, runs=runs, slots=slots, on_end=on_end, say=watch.say)
+            from sdc.bench import engine  # and Parsl, which a look at the cells can do without
+
+            carry_out = functools.partial(engine.carry_out, runs=runs, slots=places, on_end=on_end, say=watch.say)
             ahead = conduct.carry_out(look, carry_out, runs, watch)
     found = conduct.summary(ahead, runs, ended)
     if as_json:
         print_json(found)
     else:
-        show.bench(ahead, found, slots.count, dry=dry_run)
+        show.bench(ahead, found, places.count, dry=dry_run)
     if found["failed"] and not dry_run:
         raise typer.Exit(1)
 
@@ -154,18 +163,26 @@ def report(
     html: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Write the page to this file, too.", dir_okay=False)
     ] = None,
+    difficulty: Annotated[
+        bool | None,
+        typer.Option(
+            "--difficulty/--no-difficulty",
+            help="Measure difficulty over the steps where runs lack it, however long that takes; or measure none. Not "
+            "given: only if it takes a moment.",
+            show_default=False,
+        ),
+    ] = None,
     device: Device = None,
     as_json: Json = False,
 ) -> None:
     """Compare all runs with and without SDC: tables (also Markdown, CSV, LaTeX), figures, one HTML page."""
     choose(device)
-    from sdc.analysis.difficulty import course
+    from sdc.analysis.difficulty import backlog
     from sdc.report import make
 
     where = out or runs_folder / "report"
     with show.bars() as watch:
-        if runs_folder.is_dir():
-            course.fill(runs_folder, watch)
+        backlog.fill(runs_folder, difficulty, watch)
         made = make.make(runs_folder, where, html, watch)
     if as_json:
         print_json(make.as_json(made))

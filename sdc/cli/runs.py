@@ -55,14 +55,14 @@ def run(
 ) -> None:
     """Distil a dataset by one method, evaluate the outcome, record both in a run folder."""
     choose(device)
-    from sdc.distillation import (
-        run as runs,  # torch takes seconds to import: only the commands that need it wait for it
-    )
+    from sdc.analysis.difficulty import course  # torch takes seconds to import: only what needs it waits for it
+    from sdc.distillation import run as runs
     from sdc.plan.request import Request, plan
 
     request = Request(method, weight, dataset, data, ipc, schedule, seed, recipe, model, tuple(changes or ()))
     with show.bars() as watch:
         result = runs.run(plan(request, watch), runs_folder, watch, again=again)
+        course.keep(Path(result["run"]), watch)
     if as_json:
         print_json(result)
     else:

@@ -29,6 +29,9 @@ __all__ = ["Dataset", "Progress", "Split", "held_out", "limited", "load"]
 
 log = logging.getLogger(__name__)
 FORMAT = "1"
+Stamp = tuple[int, int, int, int]
+Source = Stamp | Path
+"""An archive's stamp, or the prepared file whose name holds what else the source is like."""
 
 
 def load(name: str, path: Path | None = None, on_progress: Progress | None = None, least: int = 0) -> Dataset:
@@ -40,11 +43,40 @@ def load(name: str, path: Path | None = None, on_progress: Progress | None = Non
     `paths.data()/prepared`; a damaged file there is made again. Raises FatalError if the name is not known, the source
     cannot be had or read, or the disk is full.
     """
-    file, make = _known(name, on_progress) if path is None else _own(name, path.expanduser(), on_progress, least)
+    file, make = _found(name, path, on_progress, least)
     found = _read(file) or _prepared(file, name, make)
     if found.original or path:
         return found
     return replace(found, original=named.originally(name, found.train.images, found.test.images))
+
+
+def source(name: str, path: Path | None = None, least: int = 0) -> Source:
+    """What changes when the source of a dataset does; of an archive, and of a known name, nothing is read for it.
+
+    Raises FatalError as `load` does.
+    """
+    return archive(path) or _found(name, path, None, least)[0]
+
+
+def archive(path: Path | None) -> Stamp | None:
+    """The stamp of a source that is one file; None for another."""
+    return stamp(path.expanduser()) if path and path.expanduser().is_file() else None
+
+
+def stamp(file: Path) -> Stamp:
+    """Which file it is, how large, and when it was written; all 0 for one that is not there."""
+    try:
+        seen = file.stat()
+    except OSError:
+        return 0, 0, 0, 0
+    return seen.st_ino, seen.st_size, seen.st_mtime_ns, seen.st_ctime_ns
+
+
+def _found(
+    name: str, path: Path | None, on_progress: Progress | None, least: int
+) -> tuple[Path, Callable[[], Content]]:
+    """The file of a dataset, prepared or not, and what it is prepared of."""
+    return _known(name, on_progress) if path is None else _own(name, path.expanduser(), on_progress, least)
 
 
 def _known(name: str, on_progress: Progress | None) -> tuple[Path, Callable[[], Content]]:

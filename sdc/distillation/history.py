@@ -30,7 +30,12 @@ def kept(job: Job, plan: Plan, folder: Path, watch: Watch) -> Job:
 
 
 def forget(folder: Path, behind: int = 0) -> None:
-    """Take away what a run in `folder` kept behind so many steps, or left half-written; at 0, the start, too."""
+    """Take away what a run in `folder` kept behind so many steps, or left half-written; at 0, the start, too.
+
+    What was measured of it goes as well: other states are to come.
+    """
+    for measured in folder.glob("difficulty*.json"):
+        measured.unlink()
     if not behind:
         shutil.rmtree(folder / _FOLDER, ignore_errors=True)
         return

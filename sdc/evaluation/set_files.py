@@ -50,22 +50,24 @@ class Request:
         return [*words, *(word for change in self.changes for word in ("--set", change))]
 
 
-def evaluate_file(request: Request, watch: Watch) -> Result:
+def evaluate_file(request: Request, watch: Watch, read: Read | None = None) -> Result:
     """Evaluate the set at `request.path` and return the scores; the run folder stays as it is."""
-    return evaluate_files([request], watch)[0]
+    return evaluate_files([request], watch, read=read)[0]
 
 
-def evaluate_files(requests: Sequence[Request], watch: Watch, runs: Path | None = None) -> list[Result]:
+def evaluate_files(
+    requests: Sequence[Request], watch: Watch, runs: Path | None = None, read: Read | None = None
+) -> list[Result]:
     """The same for several sets, those of one kind together where that pays (`sdc.evaluation.scoring.evaluate_sets`).
 
-    With `runs`, results of sets made elsewhere are kept beside the runs there. Raises FatalError for any that cannot be
-    evaluated, or kept, before it trains networks for one.
+    With `runs`, results of sets made elsewhere are kept beside the runs there. `read` gives the data to callers with more
+    to do. Raises FatalError for any that cannot be evaluated, or kept, before it trains networks for one.
     """
     for request in requests:
         if runs and cell_of(request.path):
             raise kept.refuse(request.path, runs)
     watch.say(f"computing on {hardware.said()}")
-    read = reader(watch)
+    read = read or reader(watch)
     asked = (
         [_asked(requests[0], read, watch)] if len(requests) == 1 else [_named(each, read, watch) for each in requests]
     )

@@ -52,10 +52,10 @@ def paired(base: Mapping[int, Sequence[float]], other: Mapping[int, Sequence[flo
     mean = statistics.fmean(differences)
     if len(seeds) == 1:
         return Difference(mean, None, None, None, seeds)
-    from scipy.stats import t  # slow to import: only where there is an interval
+    from scipy.special import stdtrit  # Student's t quantile. Slow to import: only where there is an interval
 
     std = statistics.stdev(differences)
-    half = float(t.ppf((1 + CONFIDENCE) / 2, len(seeds) - 1)) * std / math.sqrt(len(seeds))
+    half = float(stdtrit(len(seeds) - 1, (1 + CONFIDENCE) / 2)) * std / math.sqrt(len(seeds))
     return Difference(mean, std, mean - half, mean + half, seeds)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -38,8 +38,8 @@ class Cell:
 
     def facts(self) -> dict[str, Any]:
         """Every field that shapes it: one that is empty because nobody asks for it is none."""
-        found = asdict(self)
-        return found if self.init_sha256 else {name: found[name] for name in found if name != "init_sha256"}
+        found = vars(self)
+        return dict(found) if self.init_sha256 else {name: found[name] for name in found if name != "init_sha256"}
 
     def key(self) -> str:
         """The first ten hex digits of a hash over every field."""

@@ -6,7 +6,7 @@ import hashlib
 import json
 import math
 import shlex
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -113,6 +113,13 @@ def plan(request: Request, watch: Watch, read: Read | None = None) -> Plan:
     return made
 
 
+def varied(planned: Plan, request: Request) -> Plan:
+    """The plan that `plan` makes of a request, from that of one that differs in weight, schedule and seed alone."""
+    _check_numbers(request)
+    cell = replace(planned.cell, weight=request.weight, schedule=request.schedule, seed=request.seed)
+    return replace(planned, cell=cell)
+
+
 def _start(settings: Settings, dataset: Dataset, data: Path | None, read: Read) -> Dataset | None:
     """The images of `init_from`, if it is set: of the dataset's classes, in its order, and of its shape.
 
@@ -183,8 +190,8 @@ def _cell(
 
 
 def _flat(settings: Settings) -> dict[str, base.Value]:
-    values = asdict(settings)
-    return {**values.pop("options"), **values.pop("experts"), **values}
+    values = {name: value for name, value in vars(settings).items() if name not in ("options", "experts")}
+    return {**settings.options, **settings.experts, **values}
 
 
 def _experts(adapter: Adapter, job: base.Job, data_sha256: str) -> str:

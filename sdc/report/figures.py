@@ -27,6 +27,8 @@ from sdc.report.places import LINES, PANELS, PICKED, SEEDS, Place, picked, place
 PLACES = {"accuracy": 12, "weights": 12, "loss": 4, "difficulty": 4, "cost": 4, "images": 4}
 """The kinds of figures, and for how many datasets and ipc each is drawn at most."""
 MANY = 9  # figures from which other processes are worth their start
+_OF_PROCESS: list[Callable[[], Drawn | str]] = []
+"""What a process that was begun for it can draw."""
 
 
 @dataclass(frozen=True)
@@ -59,13 +61,23 @@ def figures(compared: Comparison, choices: Sequence[Choice], on_drawn: Callable[
 def _all_drawn(jobs: Sequence[tuple[str, Place]], choices: Sequence[Choice]) -> Iterator[Drawn | str]:
     """The figures in order; many are shared between processes, since drawing takes longer than all else."""
     most = cores()
-    one = functools.partial(_drawn, choices)
     if len(jobs) < MANY or most == 1:
-        yield from map(one, jobs)
+        yield from map(functools.partial(_drawn, choices), jobs)
         return
-    # Spawned, not forked: the parent has threads, which draw its progress.
-    with ProcessPoolExecutor(min(most, 8), multiprocessing.get_context("spawn")) as pool:
-        yield from pool.map(one, jobs)
+    # Spawned, not forked: the parent has threads, which draw its progress. The rows of a place are in several figures,
+    # and take a process longer to get than to draw one: so each gets them once.
+    spawned = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(min(most, 8), spawned, _begin, (jobs, choices)) as pool:
+        yield from pool.map(_nth, range(len(jobs)))
+
+
+def _begin(jobs: Sequence[tuple[str, Place]], choices: Sequence[Choice]) -> None:
+    """Begin a process that draws some of these figures."""
+    _OF_PROCESS.extend(functools.partial(_drawn, choices, job) for job in jobs)
+
+
+def _nth(number: int) -> Drawn | str:
+    return _OF_PROCESS[number]()
 
 
 def _drawn(choices: Sequence[Choice], job: tuple[str, Place]) -> Drawn | str:

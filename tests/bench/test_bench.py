@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import json
+import tarfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import scipy.stats
+from PIL import Image
 
 from sdc.adapters.registry import ADAPTERS
-from sdc.bench import engine
+from sdc.bench import engine, tasks, work
 from sdc.bench.choices import Candidate, decide
 from sdc.data import store
 from sdc.ground import paths
@@ -371,3 +374,91 @@ def test_the_examples_ask_for_seven_methods_and_train_experts_twice_for_all(
     assert trained == {"sgd", "flat"}
     # On held-out images they must not have seen those: so two more.
     assert len(outcome.json["experts"]) == (4 if name == "choose" else 2)
+
+
+def read_lines(outcome: Outcome) -> list[str]:
+    return [line for line in outcome.err.splitlines() if line.startswith("reading ")]
+
+
+@pytest.fixture
+def loads(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
+    """The prepared files that are read, and hashed, from now on."""
+    seen: list[Path] = []
+    read = store._read
+
+    def counted(file: Path) -> store.Dataset | None:
+        found = read(file)
+        seen.extend([file] if found else [])  # it is looked for before it is prepared, too
+        return found
+
+    monkeypatch.setattr(store, "_read", counted)
+    tasks._library.cache_clear()  # what the workers of other tests have read, whose part this process plays
+    return seen
+
+
+def test_a_benchmark_of_several_rounds_reads_its_data_once(bench: Bench, loads: list[Path]) -> None:
+    outcome = bench(CHOICE)  # calibrates, then runs candidates, then what was chosen
+
+    assert (outcome.code, outcome.json["states"]) == (0, {"done": 5}), outcome
+    assert outcome.err.count("planning") == 4
+    assert read_lines(outcome) == ["reading digits"]
+    assert len(loads) == 2  # once by the command, once by its worker
+
+
+@pytest.mark.usefixtures("fake_upstream")
+def test_a_task_alone_reads_its_data_once(sdc: Sdc, tmp_path: Path, loads: list[Path]) -> None:
+    (tmp_path / "spec.toml").write_text(ONE_SEED + '[evaluate]\nmodels = ["ConvNetD1"]\nnetworks = 1\n')
+    asked = ("--stage", "cells", "--number", 0)
+    outcome = sdc("bench", tmp_path / "spec.toml", "--runs", tmp_path / "runs", *asked)
+    assert outcome.code == 0, outcome
+    assert len(list((tmp_path / "runs").glob("*/evaluations/*.json"))) == 1
+    assert len(loads) == 1
+
+
+OWN = AUTO.replace('["digits"]', '["own"]').replace('weights = [0, "auto:0.1", "auto:0.5"]', 'weights = ["auto:0.5"]')
+
+
+def own_images(folder: Path, shade: int) -> None:
+    """A dataset of five images a class."""
+    for split, label, number in itertools.product(("train", "test"), range(10), range(5)):
+        (folder / split / str(label)).mkdir(parents=True, exist_ok=True)
+        picture = Image.new("RGB", (32, 32), (25 * label, shade, 40 * number))
+        picture.save(folder / split / str(label) / f"{number}.png")
+
+
+@pytest.mark.parametrize("form", ["folder", "archive"])
+def test_data_that_change_between_rounds_are_read_again_and_those_that_stay_are_not(
+    form: str, bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = tmp_path / "own"
+    path = own if form == "folder" else tmp_path / "own.tar.xz"
+
+    def images(shade: int) -> None:
+        own_images(own, shade)
+        if form == "archive":
+            with tarfile.open(path, "w:xz", preset=0) as packed:
+                packed.add(own, "own")
+
+    images(10)
+    measure = work.calibrate.measure
+
+    def measured(*arguments: Any, **more: Any) -> Any:
+        found = measure(*arguments, **more)
+        images(200)
+        return found
+
+    with monkeypatch.context() as patch:
+        patch.setattr(work.calibrate, "measure", measured)
+        # Other data ask for another calibration, which then changes nothing more.
+        outcome = bench(OWN + f'[data]\nown = "{path}"\n')
+
+    assert (outcome.code, outcome.json["states"]) == (0, {"done": 1}), outcome
+    seen = [line for line in outcome.err.splitlines() if line in ("planning", "reading own")]
+    assert seen[:4] == ["planning", "reading own", "planning", "reading own"]
+    files = (tmp_path / "runs" / "calibrations").glob("*.json")
+    calibrated = {json.loads(file.read_text())["cell"]["data_sha256"] for file in files}
+    (cell,) = outcome.json["cells"]
+    assert len(calibrated) == 2
+    assert cell_of(tmp_path / "runs", cell["folder"])["data_sha256"] in calibrated
+    again = bench(OWN + f'[data]\nown = "{path}"\n')
+    assert (again.json["ran"], read_lines(again)) == (0, ["reading own"])

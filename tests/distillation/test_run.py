@@ -30,6 +30,7 @@ pytestmark = pytest.mark.usefixtures("fake_upstream")
 FILES = [
     ".lock",
     "cell.json",
+    "difficulty.json",
     "distilled.safetensors",
     "history",
     "images.png",

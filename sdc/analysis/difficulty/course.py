@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
-import os
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -13,17 +14,20 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from sdc.analysis.difficulty import judges
+from sdc.analysis.difficulty import judges, kept
 from sdc.analysis.difficulty.gradn import by_network
-from sdc.analysis.difficulty.judges import NETWORKS, SEED
+from sdc.analysis.difficulty.judges import NETWORKS, SEED, Judges
 from sdc.analysis.difficulty.samples import evenly
 from sdc.evaluation import distilled
+from sdc.evaluation.distilled import DistilledSet
 from sdc.ground.errors import FatalError
 from sdc.ground.files import read_json, write_text
 from sdc.ground.watch import Watch
 
 MOST = 1000
 """As many images of a state are measured at most, evenly spread over it: more change its mean by little."""
+LITTLE = 0.03
+"""Of a run's own time: measuring that takes more is told of."""
 
 
 @dataclass(frozen=True)
@@ -36,60 +40,96 @@ class Course:
     images: int
 
 
+@dataclass(frozen=True)
+class Work:
+    """What is to be measured of a run: the images `chosen` of each state of its set, over the networks of `judges`."""
+
+    run: Path
+    final: DistilledSet
+    chosen: Tensor
+    judges: Judges
+
+    @property
+    def norms(self) -> int:
+        """How many gradient norms that takes."""
+        return count(self.run) * len(self.chosen) * len(self.judges.networks)
+
+    def measure(self, on_done: Callable[[int], None] = lambda _: None) -> Course:
+        """The mean of each state, kept in the run; `on_done` is told how many norms there are."""
+        means, each = dict[int, float](), len(self.chosen) * len(self.judges.networks)
+        for step, images, labels in states(self.run, self.final.images, self.final.labels):
+            told = functools.partial(_tell, on_done, len(means) * each)
+            norms = by_network(images[self.chosen], labels[self.chosen], self.judges.networks, told)
+            means[step] = float(norms.mean())
+        course = Course(list(means), list(means.values()), self.judges.said, len(self.chosen))
+        write_text(self.run / kept.FILE, json.dumps(asdict(course)) + "\n")
+        (self.run / kept.FAILED).unlink(missing_ok=True)
+        return course
+
+
+def work(run: Path, networks: int = NETWORKS, most: int = MOST) -> Work:
+    """What a complete run's set, at most `most` images of it, and freshly initialised networks of its model make.
+
+    Raises FatalError where a file of the run is not what it should be; `Work.measure` does so, too.
+    """
+    final, model = distilled.load(run), str(read_json(run / "cell.json")["model"])
+    return Work(run, final, evenly(len(final.images), most), judges.untrained(model, final.view, networks, SEED))
+
+
 def over_steps(run: Path, networks: int = NETWORKS, most: int = MOST) -> Course | None:
     """GraDN over a complete run's history, from RUN/difficulty.json if it was measured before; None without a history.
 
-    States are RUN/history/<step>.safetensors and the final distilled set; the networks are freshly initialised ones of
-    the run's model. Raises FatalError where a file of the run is not what it should be.
+    States are RUN/history/<step>.safetensors and the final distilled set.
     """
-    kept = run / "difficulty.json"
-    if kept.is_file():
-        return Course(**json.loads(kept.read_text()))
-    if not (run / "history").is_dir():
-        return None
-    final, model = distilled.load(run), str(read_json(run / "cell.json")["model"])
-    asked = judges.untrained(model, final.view, networks, SEED)
-    chosen = evenly(len(final.images), most)
-    means = {
-        step: float(by_network(images[chosen], labels[chosen], asked.networks).mean())
-        for step, images, labels in states(run, final.images, final.labels)
-    }
-    course = Course(list(means), list(means.values()), asked.said, len(chosen))
-    write_text(kept, json.dumps(asdict(course)) + "\n")
-    return course
+    if (run / kept.FILE).is_file():
+        return Course(**json.loads((run / kept.FILE).read_text()))
+    return work(run, networks, most).measure() if (run / "history").is_dir() else None
 
 
-def fill(runs: Path, watch: Watch) -> int:
-    """Measure every complete run in `runs` that has a history and was not measured yet; return how many that were.
+def keep(run: Path, watch: Watch) -> None:
+    """Measure a run behind its evaluation, unless it was measured or has no history.
 
-    A run that cannot be measured is told of and left out.
+    It stays complete whatever happens here: why it cannot be measured is said, and kept beside it.
     """
-    waiting = list(_unmeasured(runs))
-    if not waiting:
-        return 0
-    watch.stage("measuring the difficulty of distilled images", len(waiting))
-    made = 0
-    for number, run in enumerate(waiting, start=1):
-        try:
-            made += over_steps(run) is not None
-        except FatalError as error:
-            watch.say(f"no difficulty over the steps for {run.name}: {error}")
-        watch.progress(number)
-    return made
-
-
-def _unmeasured(runs: Path) -> Iterator[Path]:
-    """In the order of names. Of a run without a history, or measured, nothing is opened."""
-    if not runs.is_dir():
+    if not kept.unmeasured(run):
         return
-    for run in sorted(Path(entry.path) for entry in os.scandir(runs)):
-        if (run / "history").is_dir() and not (run / "difficulty.json").exists() and _complete(run):
-            yield run
+    began = time.monotonic()
+    try:
+        asked = work(run)
+        watch.stage("measuring the difficulty over the steps", asked.norms)
+        asked.measure(watch.progress)
+    except Exception as error:
+        failed(run, error, watch)
+        return
+    _say(run, time.monotonic() - began, watch)
 
 
-def _complete(run: Path) -> bool:
-    file = run / "result.json"
-    return file.is_file() and read_json(file).get("state") == "complete"
+def failed(run: Path, error: Exception, watch: Watch) -> None:
+    """Say and keep why a run could not be measured."""
+    text = str(error) if isinstance(error, FatalError) else f"{type(error).__name__}: {error}"
+    watch.say(kept.sentence(run, text))
+    with contextlib.suppress(OSError, FatalError):  # where nothing can be written, it is said at least
+        write_text(run / kept.FAILED, json.dumps({"error": text}) + "\n")
+
+
+def _say(run: Path, seconds: float, watch: Watch) -> None:
+    """Say what measuring took, where that is more than a little of what the run took."""
+    stages = read_json(run / "result.json").get("stages", {})
+    spent = sum(float(stage.get("seconds", 0)) for name, stage in stages.items() if name != "experts")
+    if seconds > LITTLE * spent:
+        watch.say(
+            f"measuring the difficulty over the steps took {seconds:.1f} s, all else {spent:.1f} s: "
+            "--set history=0 leaves it out"
+        )
+
+
+def _tell(on_done: Callable[[int], None], before: int, done: int) -> None:
+    on_done(before + done)
+
+
+def count(run: Path) -> int:
+    """How many states there are: those of the history, and the outcome."""
+    return 1 + sum(1 for _ in (run / "history").glob("*.safetensors"))
 
 
 def states(run: Path, images: Tensor, labels: Tensor) -> Iterator[tuple[int, Tensor, Tensor]]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from pathlib import Path
 
 import pytest
@@ -17,7 +16,6 @@ from sdc.evaluation.distilled import DistilledSet
 from sdc.evaluation.protocol import Protocol
 from sdc.evaluation.view import View
 from sdc.ground.errors import FatalError
-from sdc.ground.watch import Quiet
 from tests.analysis.difficulty.samples import CLASSES, one_at_a_time, samples
 
 # Over the steps of a run
@@ -126,47 +124,3 @@ def test_a_state_that_is_none_is_named(name: str, tensors: dict[str, Tensor], sa
         course.over_steps(run)
     assert str(raised.value).startswith(f"{run}/history/{name}.safetensors {says}")
     assert not (run / "difficulty.json").exists()
-
-
-# All runs of a folder
-
-
-class Heard(Quiet):
-    """Keeps what was said."""
-
-    def __init__(self) -> None:
-        self.said: list[str] = []
-
-    def say(self, text: str) -> None:
-        """Keep it."""
-        self.said.append(text)
-
-
-def test_runs_that_wait_for_it_are_measured_once_and_the_rest_is_left_alone(tmp_path: Path) -> None:
-    for name in ("a", "b", "running", "damaged"):
-        run_folder(tmp_path / name, states(2))
-    (tmp_path / "running" / "result.json").unlink()
-    (tmp_path / "damaged" / "history" / "000001.safetensors").write_text("no tensors")
-    (tmp_path / "calibrations").mkdir()
-    (tmp_path / "notes.txt").write_text("not a run")
-    watch = Heard()
-
-    assert course.fill(tmp_path, watch) == 2
-    assert sorted(file.parent.name for file in tmp_path.rglob("difficulty.json")) == ["a", "b"]
-    assert len(watch.said) == 1
-    assert watch.said[0].startswith("no difficulty over the steps for damaged: ")
-    assert course.fill(tmp_path, Heard()) == 0
-    assert course.fill(tmp_path / "nowhere", watch) == 0
-
-
-def test_two_thousand_runs_with_nothing_to_do_take_no_time(tmp_path: Path) -> None:
-    for number in range(2000):
-        run = tmp_path / f"run-{number}"
-        run.mkdir()
-        (run / "result.json").write_text('{"state": "complete"}')
-        if number % 2:
-            (run / "history").mkdir()
-            (run / "difficulty.json").touch()
-    began = time.process_time()
-    assert course.fill(tmp_path, Quiet()) == 0
-    assert time.process_time() - began < 0.5
