@@ -10,6 +10,7 @@ from collections import Counter
 
 # Workers side by side, each with as many threads as there are cores, would wait for each other most of the time.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("SDC_WORKERS", "1")
 os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
 
 from collections.abc import Callable, Mapping

@@ -37,7 +37,7 @@ from sdc.bench.slurm import Profile
 from sdc.bench.work import More
 from sdc.evaluation import stacked
 from sdc.ground import hardware, paths
-from sdc.ground.cores import cores
+from sdc.ground.cores import WORKERS, cores
 from sdc.ground.errors import FatalError
 
 _PARSL = "parsl.executors.high_throughput"
@@ -245,6 +245,7 @@ def _environment(threads: int, per_gpu: int) -> str:
         "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")]),
         "PYTHONPATH": paths.python_path(),
         "OMP_NUM_THREADS": str(threads),
+        WORKERS: "1",  # they fill the cores themselves
         "SDC_CACHE": str(paths.cache()),
         "SDC_UPSTREAM": str(paths.upstream()),
     }

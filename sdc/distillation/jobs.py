@@ -27,7 +27,7 @@ SHOWN_TEST_IMAGES = 1
 
 @dataclass(frozen=True)
 class Done:
-    """What earlier processes did of a job: iterations (or experts), their steps, and the seconds that they took."""
+    """What earlier processes did of a job: iterations, their steps, and the seconds that they took."""
 
     iterations: int = 0
     steps: int = 0
@@ -64,8 +64,8 @@ def distillation(plan: Plan, work: Path, folder: Path, done: Done = Done()) -> J
     )
 
 
-def training(plan: Plan, work: Path, done: Done) -> Job:
-    """The script that trains a method's experts, in the folder `work`."""
+def training(plan: Plan, work: Path) -> Job:
+    """The script that trains all of a method's experts, one after another, in the folder `work`."""
     experts = plan.adapter.experts
     if experts is None:
         raise ValueError(f"{plan.adapter.method} needs no experts")
@@ -88,7 +88,6 @@ def training(plan: Plan, work: Path, done: Done) -> Job:
         **_whitening(plan.job),
         test_per_class=SHOWN_TEST_IMAGES,
         loop=experts.loop,
-        **_behind(done),
     )
 
 
