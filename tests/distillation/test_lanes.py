@@ -276,3 +276,20 @@ def test_a_number_of_workers_that_is_none_is_refused(house: House, monkeypatch: 
     outcome = house.train()
     assert outcome.code == 1
     assert "SDC_WORKERS=many: give a number of processes, 1 or more" in outcome.json["error"]
+
+
+@pytest.mark.slow
+def test_the_workers_of_a_benchmark_fill_the_cores_and_train_one_after_another(
+    bench_fake: fake.Fake, house: House, workers: Workers, tmp_path: Path
+) -> None:
+    workers(3)
+    spec = tmp_path / "spec.toml"
+    spec.write_text(
+        'methods = ["matcher"]\ndatasets = ["digits"]\nweights = [0]\n[evaluate]\nfloor = false\n'
+        '[set]\nlimit_per_class = 3\nmodel = "ConvNetD1"\nnetworks = 1\nepochs = 1\npace = "slow"\n'
+    )
+
+    outcome = house.call("bench", spec, "--runs", tmp_path / "runs", "--json")
+
+    assert outcome.json["states"] == {"done": 1}, outcome
+    assert house.log().count("$ trainer.py") == 1
