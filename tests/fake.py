@@ -11,11 +11,11 @@ import os
 import subprocess
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from sdc.adapters import registry
-from sdc.adapters.base import Adapter, Job, Option, Patch, Slot, Upstream, flags
+from sdc.adapters.base import Adapter, Experts, Job, Option, Patch, Slot, Upstream, flags
 from sdc.patching.git import blob_hash
 
 URL = "https://upstream.invalid/owner/fake"
@@ -64,6 +64,59 @@ for step in range(args.steps):
     if args.end == "disk" and step == 2:
         open("filler", "wb").write(bytes(10**9))
 """
+TRAINER = """\
+import argparse
+import os
+import time
+from glob import glob
+
+import torch
+from torchvision import datasets, transforms
+
+parser = argparse.ArgumentParser()
+parser.add_argument("--dataset")
+parser.add_argument("--num_experts", type=int)
+parser.add_argument("--train_epochs", type=int)
+parser.add_argument("--expert_batch", type=int)
+parser.add_argument("--pace")
+args = parser.parse_args()
+train = getattr(datasets, args.dataset)("nowhere", train=True, download=True, transform=transforms.ToTensor())
+images = torch.stack([train[i][0] for i in range(len(train))])
+labels = torch.tensor([train[i][1] for i in range(len(train))])
+os.makedirs("made", exist_ok=True)
+for number in range(0, args.num_experts):
+    torch.manual_seed(int(time.time() * 1000) % 100000)
+    network = torch.nn.Linear(3 * 32 * 32, 10).to("cuda")
+    optimizer = torch.optim.SGD(network.parameters(), lr=0.01)
+    trajectory = [[p.detach().cpu() for p in network.parameters()]]
+    for epoch in range(args.train_epochs):
+        for batch in torch.randperm(len(images)).split(args.expert_batch):
+            optimizer.zero_grad()
+            torch.nn.functional.cross_entropy(network(images[batch].flatten(1)), labels[batch]).backward()
+            optimizer.step()
+            time.sleep({"slow": 0.03, "uneven": 0.04 if number == 0 else 0.002}.get(args.pace, 0))
+        trajectory.append([p.detach().cpu() for p in network.parameters()])
+        print(f"network {number} epoch {epoch}")
+    if number == 1 and args.pace == "error":
+        raise ValueError("the fake trainer was told to fail")
+    if number == 1 and args.pace == "memory":
+        while len(glob("../lane-*/taken/*")) < 2 and not os.path.exists("../killed"):
+            time.sleep(0.01)
+        open("../killed", "w").close()
+        if len(glob("../lane-*/taken/*")) > 1:
+            raise MemoryError
+    if number == 1 and (args.pace == "deadly" or (args.pace == "killed" and not os.path.exists("../killed"))):
+        open("../killed", "w").close()
+        os.kill(os.getpid(), 9)
+    free = 0
+    while os.path.exists(f"made/replay_buffer_{free}.pt"):
+        free += 1
+    torch.save([trajectory], f"made/replay_buffer_{free}.pt")
+"""
+"""A script that trains experts, as far as ours must know one: a loop over them, a file each, the first free number."""
+PACES = ("full", "slow", "uneven", "error", "memory", "killed", "deadly")
+"""How it goes. The last four end badly at network 1: `memory` for want of it while there are two processes, `killed` once
+and `deadly` every time by a kill -9."""
 HELPERS = "def shrink(image):\n    return image * 0.5\n"
 ADDED = {
     "from helpers import shrink": "import sdc",
@@ -94,6 +147,7 @@ def build(folder: Path, text: str = SCRIPT, added: Mapping[str, str] = ADDED) ->
         {
             "train/distil.py": script,
             "train/helpers.py": HELPERS.encode(),
+            "experts/trainer.py": TRAINER.encode(),
             "LICENSE": b"none of yours\n",
             "weights.bin": bytes(range(256)) * 4096,
         },
@@ -162,6 +216,38 @@ def _adapter(pin: str, script: bytes, after: bytes, patch: Path) -> Adapter:
     )
 
 
+def matcher(adapter: Adapter) -> Adapter:
+    """A method like the fake that needs experts first; its script looks at none of them."""
+
+    def trained(job: Job) -> list[str]:
+        return flags({"dataset": job.slot.name} | {n: v for n, v in job.experts.items() if n != "expert_seed"})
+
+    return replace(
+        adapter,
+        method="matcher",
+        options=adapter.options | {"zca": Option(0, "1 to whiten", choices=(0, 1))},
+        argv=lambda job: adapter.argv(replace(job, options={n: v for n, v in job.options.items() if n != "zca"})),
+        experts=Experts(
+            kind="plain",
+            method="fake",
+            script="experts/trainer.py",
+            options={
+                "num_experts": Option(5, "networks"),
+                "train_epochs": Option(2, "epochs of each"),
+                "expert_batch": Option(10, "images of a step"),
+                "expert_seed": Option(0, "of all of them"),
+                "pace": Option("full", "how it goes", choices=PACES),
+            },
+            argv=trained,
+            place=lambda _: "made",
+            files=lambda _: 1,
+            passes=1,
+            advice={},
+            loop="number",
+        ),
+    )
+
+
 def _commit(repository: Path, files: dict[str, bytes]) -> None:
     for name, content in files.items():
         path = repository / name
@@ -183,10 +269,11 @@ def _git(repository: Path, *arguments: str) -> str:
 
 
 def main() -> int:
-    """`python -m tests.fake FOLDER ARGUMENTS...`: the command line in a process of its own, with the method `fake`."""
+    """`python -m tests.fake FOLDER ARGUMENTS...`: the command line in a process of its own, with `fake` and `matcher`."""
     from sdc import cli
 
-    registry.ADAPTERS["fake"] = opened(Path(sys.argv[1])).adapter
+    adapter = opened(Path(sys.argv[1])).adapter
+    registry.ADAPTERS |= {"fake": adapter, "matcher": matcher(adapter)}
     return cli.call(sys.argv[2:])
 
 

@@ -208,7 +208,8 @@ def _environment(threads: int, per_gpu: int, shares: Path | None = None) -> str:
         "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")]),
         "PYTHONPATH": paths.python_path(),
         cores.THREADS: str(threads),
-        **({cores.SHARES: str(shares)} if shares else {cores.WORKERS: "1"}),
+        cores.WORKERS: "1",  # they fill the cores themselves; of shares, they take what others leave
+        **({cores.SHARES: str(shares)} if shares else {}),
         "SDC_CACHE": str(paths.cache()),
         "SDC_UPSTREAM": str(paths.upstream()),
     }

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from sdc.bench.slurm import Profile
 from sdc.bench.stages import STAGES, Stage
+from sdc.ground.cores import WORKERS
 from sdc.ground.errors import FatalError
 from sdc.ground.files import write_text
 
@@ -75,6 +76,7 @@ def _script(
             *(f"#SBATCH {option}" for option in options),
             "set -euo pipefail",
             f"export OMP_NUM_THREADS={profile.threads_each}",
+            f"export {WORKERS}=1",  # a task has no more cores than threads, whether Slurm binds it to them or not
             *profile.init,
             f'exec {shlex.join(words)} --stage {stage} --number "{number}"',
             "",

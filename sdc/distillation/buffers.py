@@ -48,6 +48,20 @@ def files_in(folder: Path) -> list[Path]:
     return [numbered[number] for number in sorted(numbered)]
 
 
+def file_of(folder: Path, number: int | str) -> Path:
+    """Where the buffer scripts save their file of this number, and the distillation scripts look for it."""
+    return folder / f"replay_buffer_{number}.pt"
+
+
+def is_sound(file: Path) -> bool:
+    """Whether what torch.save wrote there is all there: it is a zip file, with a checksum of every part."""
+    try:
+        with zipfile.ZipFile(file) as archive:
+            return archive.testzip() is None
+    except (OSError, zipfile.BadZipFile):
+        return False
+
+
 def read_all(files: Sequence[Path], watch: Watch) -> Found:
     """What the files hold; every byte is looked at. Raises FatalError if one is damaged, or unlike the others."""
     watch.stage("reading experts", len(files))

@@ -1,20 +1,18 @@
 """Experts: networks trained on real data by an upstream's own script, kept under a key of all that shapes them.
 
-They are trained by one process at a time, shared by every run that needs them, and complete where a run looks for
-them. Training that is cut short leaves those that it has finished beside, and goes on behind them.
+They are trained by one command at a time, shared by every run that needs them, and complete where a run looks for
+them. Training that is cut short leaves those that it has finished beside, and goes on with the others.
 """
 
 from __future__ import annotations
 
-import itertools
 import json
 import os
 import shutil
 import time
-import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,11 +22,13 @@ from torch.nn import functional as F
 
 from sdc.adapters.base import Job
 from sdc.adapters.registry import ADAPTERS
-from sdc.distillation import jobs, process
+from sdc.distillation import jobs, lanes, process
+from sdc.distillation.buffers import file_of
+from sdc.distillation.lanes import Lanes
 from sdc.evaluation import networks
 from sdc.ground import hardware, paths
 from sdc.ground.errors import FatalError, unknown
-from sdc.ground.files import no_space_is_fatal, replacing, write_text
+from sdc.ground.files import no_space_is_fatal, read_json, replacing, write_text
 from sdc.ground.watch import Watch
 from sdc.patching import clones
 from sdc.plan.request import Plan
@@ -93,15 +93,15 @@ def are_ready(where: Path) -> bool:
     return (where / RECORD).is_file()
 
 
-def estimate(plan: Plan) -> Estimate:
-    """What training a plan's experts takes, before it starts."""
+def estimate(plan: Plan, threads: int = 0) -> Estimate:
+    """What training a plan's experts takes one after another, with so many threads (0: as now), before it starts."""
     job = plan.job
     count, epochs, batch = (int(job.experts[name]) for name in ("num_experts", "train_epochs", "expert_batch"))
     steps = count * epochs * -(-len(plan.dataset.train.labels) // batch)
     network = networks.build(job.model, job.slot.channels, job.slot.classes, job.slot.size, seed=0)
     size = 4 * count * (epochs + 1) * sum(parameter.numel() for parameter in network.parameters())
     passes = plan.adapter.experts.passes if plan.adapter.experts else 0
-    return Estimate(steps, size, steps * passes * _seconds_a_pass(network, job, batch))
+    return Estimate(steps, size, steps * passes * _seconds_a_pass(network, job, batch, threads))
 
 
 def listed() -> list[Trained]:
@@ -164,58 +164,56 @@ def _train(plan: Plan, where: Path, watch: Watch, on_resumed: Callable[[int], No
     if experts is None or owner is None:
         raise ValueError(f"{plan.adapter.method} needs no experts")
     clones.present(owner)
-    work, log = unfinished_folder(where), where.with_name(f"{where.name}.log")
-    process.wait_for_orphan(log, watch)
+    work = unfinished_folder(where)
+    for log in lanes.logs(work):
+        process.wait_for_orphan(log, watch)
     made, kept, count = work / experts.place(plan.job), work / "kept", int(plan.job.experts["num_experts"])
     grouped = kept / experts.place(plan.job)
-    expected, done = estimate(plan), count if grouped.is_dir() else _finished(made)
-    if done:
-        watch.say(f"going on behind {done} of {count} {experts.kind} experts")
-        on_resumed(done)
-    else:
+    missing = [] if grouped.is_dir() else lanes.missing_in(made, count)
+    if len(missing) == count:
         shutil.rmtree(work, ignore_errors=True)
+    facts = _begun(plan, work)
+    at_once, threads = lanes.side_by_side(len(missing), jobs.threads_of_experts(plan), facts["threads"])
+    expected = estimate(plan, threads)
+    if len(missing) < count:
+        watch.say(f"going on behind {count - len(missing)} of {count} {experts.kind} experts")
+        on_resumed(count - len(missing))
+    else:
         _check_space(expected, where)
+        seconds = expected.seconds * -(-count // at_once) / count
         watch.say(
             f"training {count} {experts.kind} experts, {plan.job.experts['train_epochs']} epochs each: "
-            f"about {_minutes(expected.seconds)} and {megabytes(expected.bytes)} in {where}"
+            f"about {_minutes(seconds)} and {megabytes(expected.bytes)} in {where}"
+            + (f", {at_once} at a time" if at_once > 1 else "")
         )
     work.mkdir(exist_ok=True)
-    facts = facts_of(plan) | {"seconds": process.spent(work / "metrics.jsonl")}
-    write_text(work / RECORD, json.dumps(facts))
+    write_text(work / RECORD, json.dumps(facts | {"threads": threads}))
     watch.stage(f"training {experts.kind} experts", expected.steps)
-    if done < count:
-        began, earlier = time.monotonic(), float(facts["seconds"])
-        job = jobs.training(plan, work, jobs.Done(done, done * expected.steps // count, earlier))
-        ended = process.launch(job, work, log, watch, experts.advice)
-        if (found := _finished(made)) != count:
-            raise FatalError(f"{experts.script} left {found} experts, not {count}. What it said: {log}")
-        facts |= {"seconds": round(time.monotonic() - began + earlier, 2), "peak_memory_mib": ended.peak_memory_mib}
-        facts |= plan.about(jobs.scale(job))
+    if missing:
+        job = replace(jobs.training(plan, work), threads=threads)
+        steps, seconds = expected.steps // count, float(facts["seconds"])
+        task = lanes.Work(job, work, experts.place(plan.job), missing, count, steps, seconds, experts.advice)
+        training = Lanes(task, watch)
+        training.train(at_once)
+        if left := lanes.missing_in(made, count):
+            said = ", ".join(map(str, lanes.logs(work)))
+            raise FatalError(f"{experts.script} left {count - len(left)} experts, not {count}. What it said: {said}")
+        peak = max(training.peak, int(facts["peak_memory_mib"]))
+        facts |= {"threads": threads, "seconds": round(training.seconds(), 2), "peak_memory_mib": peak}
+        facts |= plan.about(jobs.scale(task.job))
         write_text(work / RECORD, json.dumps(facts))
     _group(made, grouped, count, experts.files(plan.job))
     write_text(kept / RECORD, json.dumps(facts, indent=1) + "\n")
-    log.replace(kept / "log.txt")
+    write_text(kept / "log.txt", lanes.merged(lanes.logs(work), experts.script))
     kept.replace(where)
     shutil.rmtree(work)
 
 
-def _finished(folder: Path) -> int:
-    """How many experts are there, a file each, from the first on; a half-written one behind them is taken away."""
-    for number in itertools.count():
-        file = file_of(folder, number)
-        if not is_sound(file):
-            file.unlink(missing_ok=True)
-            return number
-    raise AssertionError
-
-
-def is_sound(file: Path) -> bool:
-    """Whether what torch.save wrote there is all there: it is a zip file, with a checksum of every part."""
-    try:
-        with zipfile.ZipFile(file) as archive:
-            return archive.testzip() is None
-    except (OSError, zipfile.BadZipFile):
-        return False
+def _begun(plan: Plan, work: Path) -> dict[str, Any]:
+    """What is kept beside experts, with what an earlier command has written of those in the folder `work`."""
+    earlier = read_json(work / RECORD) if (work / RECORD).is_file() else {}
+    told = {name: earlier.get(name, 0) for name in ("threads", "peak_memory_mib")}
+    return facts_of(plan) | told | {"seconds": process.spent(work / "metrics.jsonl")}
 
 
 def _group(made: Path, grouped: Path, count: int, files: int) -> None:
@@ -231,11 +229,6 @@ def _group(made: Path, grouped: Path, count: int, files: int) -> None:
             single.unlink(missing_ok=True)
 
 
-def file_of(folder: Path, number: int) -> Path:
-    """Where the buffer scripts save their file of this number, and the distillation scripts look for it."""
-    return folder / f"replay_buffer_{number}.pt"
-
-
 def _check_space(expected: Estimate, where: Path) -> None:
     free = shutil.disk_usage(where.parent).free
     if free < _FREE * expected.bytes:
@@ -246,7 +239,7 @@ def _check_space(expected: Estimate, where: Path) -> None:
         )
 
 
-def _seconds_a_pass(network: torch.nn.Module, job: Job, batch: int) -> float:
+def _seconds_a_pass(network: torch.nn.Module, job: Job, batch: int, threads: int) -> float:
     """The time of one forward and backward pass of a batch here, the quicker of two behind a first.
 
     On a CPU, where a part of a batch takes its share of the time, a part is timed.
@@ -256,12 +249,14 @@ def _seconds_a_pass(network: torch.nn.Module, job: Job, batch: int) -> float:
     timed = min(batch, _TIMED) if where.type == "cpu" else batch
     images = torch.zeros(timed, job.slot.channels, job.slot.size, job.slot.size, device=where)
     labels = torch.zeros(timed, dtype=torch.long, device=where)
-    taken = []
+    taken, ours = [], torch.get_num_threads()
+    torch.set_num_threads(threads or ours)
     for _ in range(3):
         began = time.perf_counter()
         torch.autograd.backward(F.cross_entropy(network(images), labels))
         float(next(network.parameters()).detach().sum())  # waits for the device
         taken.append(time.perf_counter() - began)
+    torch.set_num_threads(ours)
     network.cpu()
     del images, labels
     hardware.leave_to_others()
@@ -274,7 +269,8 @@ def read(where: Path) -> Trained:
     facts = json.loads(record.read_text())
     size = sum(file.stat().st_size for file in where.rglob("*") if file.is_file())
     unfinished = _name(where) != where.name
-    facts |= {"done": len(list(where.rglob("replay_buffer_*.pt")))} if unfinished else {}
+    whole = (file for file in where.rglob("replay_buffer_*.pt") if not lanes.is_ours(file, where))
+    facts |= {"done": sum(1 for _ in whole)} if unfinished else {}
     return Trained(facts["key"], where, facts, size, record.stat().st_mtime, unfinished)
 
 

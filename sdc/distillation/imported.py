@@ -226,13 +226,13 @@ def _place(planned: Plan, found: Found, work: Path, watch: Watch, *, link: bool)
     size = sum(found.counts) // files
     if set(found.counts) == {size}:
         for number, file in enumerate(found.files):
-            _copy(file.resolve(), experts.file_of(place, number), link=link)
+            _copy(file.resolve(), buffers.file_of(place, number), link=link)
         return
     if link:
         watch.say(f"written anew, not linked: {files} files of {size} experts each are wanted")
     every = buffers.one_by_one(found.files)
     for number in range(files):
-        torch.save([next(every) for _ in range(size)], experts.file_of(place, number))
+        torch.save([next(every) for _ in range(size)], buffers.file_of(place, number))
 
 
 def _copy(file: Path, target: Path, *, link: bool) -> None:

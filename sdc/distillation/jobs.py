@@ -30,7 +30,7 @@ SHOWN_TEST_IMAGES = 1
 
 @dataclass(frozen=True)
 class Done:
-    """What earlier processes did of a job: iterations (or experts), their steps, and the seconds that they took."""
+    """What earlier processes did of a job: iterations, their steps, and the seconds that they took."""
 
     iterations: int = 0
     steps: int = 0
@@ -75,6 +75,12 @@ def threads(plan: Plan) -> int:
     return _threads(plan, int(batch), beside=1)
 
 
+def threads_of_experts(plan: Plan) -> int:
+    """The threads of each process that trains experts; 0 where a GPU computes."""
+    batch, count = (int(plan.job.experts[name]) for name in ("expert_batch", "num_experts"))
+    return _threads(plan, batch, beside=count)
+
+
 def _threads(plan: Plan, batch: int, beside: int) -> int:
     if hardware.device() != "cpu":
         return 0
@@ -83,8 +89,8 @@ def _threads(plan: Plan, batch: int, beside: int) -> int:
     return cores.threads(batch * networks.multiply_adds(network, (1, slot.channels, slot.size, slot.size)), beside)
 
 
-def training(plan: Plan, work: Path, done: Done) -> Job:
-    """The script that trains a method's experts, in the folder `work`."""
+def training(plan: Plan, work: Path) -> Job:
+    """The script that trains all of a method's experts, one after another, in the folder `work`."""
     experts = plan.adapter.experts
     if experts is None:
         raise ValueError(f"{plan.adapter.method} needs no experts")
@@ -107,8 +113,6 @@ def training(plan: Plan, work: Path, done: Done) -> Job:
         **_whitening(plan.job),
         test_per_class=SHOWN_TEST_IMAGES,
         loop=experts.loop,
-        **_behind(done),
-        threads=_threads(plan, int(plan.job.experts["expert_batch"]), int(plan.job.experts["num_experts"])),
     )
 
 

@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,8 @@ _GRACE = 20.0
 _TAIL = 12
 STALL = 300.0
 """Seconds without a step after which a script is said to be slow or stuck."""
+PAUSE = 0.05
+"""Seconds between two looks at what a script has written."""
 
 
 @dataclass(frozen=True)
@@ -35,53 +37,123 @@ class Ended:
     steps: int = 0
 
 
+class Script:
+    """A process of an upstream script under the launcher, from its start on."""
+
+    def __init__(self, job: Job, work: Path, log: Path, *, onto: bool) -> None:
+        """Start it in the folder `work`; what it says goes to `log`, `onto` what is there."""
+        replace(job, parent=os.getpid()).write(work / "job.json")
+        self.log, metrics = log, Path(job.metrics)
+        read = _cut(metrics, job.steps_done)
+        self._file = metrics.open()
+        self._file.seek(read)
+        hardware.leave_to_others()
+        with log.open("ab" if onto else "wb") as output:
+            fcntl.flock(output, fcntl.LOCK_EX)  # handed on to the child, and kept until that has ended
+            output.write(f"$ {shlex.join([Path(job.script).name, *job.argv])}\n".encode())
+            output.flush()
+            self.child = subprocess.Popen(  # a group of its own: Ctrl-C reaches it through us, once
+                [sys.executable, "-P", "-m", "sdc.launcher", str(work / "job.json")],
+                cwd=work,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                env=environment(job),
+                start_new_session=True,
+            )
+        self._heard = time.monotonic()
+
+    def has_ended(self) -> bool:
+        """Whether it has; what `heard` gives afterwards is all of the rest."""
+        return self.child.poll() is not None
+
+    def heard(self) -> list[dict[str, Any]]:
+        """The lines that it has appended to its metrics since the last time."""
+        found = []
+        while (line := self._file.readline()).endswith("\n"):
+            found.append(json.loads(line))
+        self._file.seek(self._file.tell() - len(line.encode()))
+        if found:
+            self._heard = time.monotonic()
+        return found
+
+    def look(self, watch: Watch) -> None:
+        """Say once if nothing has been heard for long."""
+        if time.monotonic() - self._heard > STALL:
+            watch.say(f"no step for {STALL:.0f} s. See what the script says: tail {self.log}. To stop it: Ctrl-C")
+            self._heard = float("inf")
+
+    def failure(self, advice: Mapping[str, str]) -> FatalError | None:
+        """Why it failed, with the end of its log; None if it ended well."""
+        code = self.child.returncode
+        return FatalError(_failure(code, self.log, advice)) if code else None
+
+    def was_killed(self) -> bool:
+        """Whether a signal ended it."""
+        return self.child.returncode < 0
+
+    def found_no_memory(self) -> bool:
+        """Whether it ended with an error that says so."""
+        return any(map(out_of_memory, _tail(self.log)))
+
+
 def launch(job: Job, work: Path, log: Path, watch: Watch, advice: Mapping[str, str]) -> Ended:
     """Run an upstream script under the launcher, in the folder `work`.
 
     Raises FatalError with the end of the log if it fails. On an interruption the script is asked to keep a snapshot,
     and KeyboardInterrupt goes on.
     """
-    replace(job, parent=os.getpid()).write(work / "job.json")
-    metrics = Path(job.metrics)
-    read = _cut(metrics, job.steps_done)
-    hardware.leave_to_others()
-    with log.open("ab" if job.done else "wb") as output:
-        fcntl.flock(output, fcntl.LOCK_EX)  # handed on to the child, and kept until that has ended
-        output.write(f"$ {shlex.join([Path(job.script).name, *job.argv])}\n".encode())
-        output.flush()
-        child = subprocess.Popen(  # a group of its own: Ctrl-C reaches it through us, once
-            [sys.executable, "-P", "-m", "sdc.launcher", str(work / "job.json")],
-            cwd=work,
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=output,
-            env=environment(job),
-            start_new_session=True,
-        )
+    script = Script(job, work, log, onto=bool(job.done))
     try:
-        ended = _follow(_lines(metrics, child, read), log, watch)
+        ended = _follow(_lines(script), script, watch)
     finally:
-        _stop(child)
-    if child.returncode != 0:
-        raise FatalError(_failure(child.returncode, log, advice))
+        stop([script])
+    if failure := script.failure(advice):
+        raise failure
     return ended
 
 
-def _follow(lines: Iterator[dict[str, Any] | None], log: Path, watch: Watch) -> Ended:
-    """Show the script's steps, and say once if none comes for long; return what it reports at its end."""
-    ended, heard = Ended(), time.monotonic()
+def stop(scripts: Sequence[Script]) -> None:
+    """End those that still run, all at once: politely, so that they keep a snapshot, then not."""
+    children = [script.child for script in scripts if not script.has_ended()]
+    for child in children:
+        child.send_signal(signal.SIGINT)
+    end = time.monotonic() + _GRACE
+    for child in children:
+        try:
+            child.wait(max(0.0, end - time.monotonic()))
+        except subprocess.TimeoutExpired:
+            child.kill()
+            child.wait()
+
+
+def _lines(script: Script) -> Iterator[dict[str, Any] | None]:
+    """The lines of its metrics, None while there is none, until it has ended."""
+    while True:
+        ended = script.has_ended()
+        yield from script.heard()
+        if ended:
+            return
+        yield None
+        time.sleep(PAUSE)
+
+
+def _follow(lines: Iterator[dict[str, Any] | None], script: Script, watch: Watch) -> Ended:
+    """Show the script's steps; return what it reports at its end."""
+    ended = Ended()
     for line in lines:
         if line is None:
-            if time.monotonic() - heard > STALL:
-                watch.say(f"no step for {STALL:.0f} s. See what the script says: tail {log}. To stop it: Ctrl-C")
-                heard = float("inf")
-            continue
-        heard = time.monotonic()
-        if line["kind"] == "step":
-            watch.progress(line["step"], "" if line["loss"] is None else f"loss {line['loss']:.4g}")
+            script.look(watch)
+        elif line["kind"] == "step":
+            watch.progress(line["step"], shown(line["loss"]))
         elif line["kind"] == "end":
             ended = Ended(line["peak_memory_mib"], line["steps"])
     return ended
+
+
+def shown(loss: float | None) -> str:
+    """A loss for people; empty: there is none."""
+    return "" if loss is None else f"loss {loss:.4g}"
 
 
 def environment(job: Job) -> dict[str, str]:
@@ -135,41 +207,19 @@ def _cut(metrics: Path, steps: int) -> int:
     return metrics.stat().st_size
 
 
-def _lines(path: Path, child: subprocess.Popen[bytes], read: int) -> Iterator[dict[str, Any] | None]:
-    """The lines that the child appends to the `read` bytes of `path`, None while there is none, until it has ended."""
-    with path.open() as file:
-        file.seek(read)
-        while True:
-            ended = child.poll() is not None
-            while (line := file.readline()).endswith("\n"):
-                yield json.loads(line)
-            file.seek(file.tell() - len(line.encode()))
-            if ended:
-                return
-            yield None
-            time.sleep(0.05)
-
-
-def _stop(child: subprocess.Popen[bytes]) -> None:
-    """End the child if it still runs: politely, so that it keeps a snapshot, then not."""
-    if child.poll() is None:
-        child.send_signal(signal.SIGINT)
-        try:
-            child.wait(_GRACE)
-        except subprocess.TimeoutExpired:
-            child.kill()
-            child.wait()
-
-
 def _failure(code: int, log: Path, advice: Mapping[str, str]) -> str:
-    lines = log.read_text(errors="replace").splitlines()
-    tail = "\n".join(f"    {line}" for line in lines[-_TAIL:])
+    lines = _tail(log)
+    tail = "\n".join(f"    {line}" for line in lines)
     name = f"signal {-code}" if code < 0 else f"exit code {code}"
     text = f"the upstream script ended with {name}. The end of {log}:\n{tail}"
     if code == DIVERGED:
         text += f"\nTraining diverged. {advice.get('diverged', '')}"
     if code == IDLE:
         text += f"\nNo step was ever taken. {advice.get('idle', '')}"
-    if any(map(out_of_memory, lines[-_TAIL:])) or code == -signal.SIGKILL:
+    if any(map(out_of_memory, lines)) or code == -signal.SIGKILL:
         text += f"\nMemory ran out, it seems. {advice.get('memory', '')}"
     return text
+
+
+def _tail(log: Path) -> list[str]:
+    return log.read_text(errors="replace").splitlines()[-_TAIL:]

@@ -60,8 +60,8 @@ def evaluate_files(
 ) -> list[Result]:
     """The same for several sets, those of one kind together where that pays (`sdc.evaluation.scoring.evaluate_sets`).
 
-    With `runs`, results of sets made elsewhere are kept beside the runs there. `read` gives the data to callers with more
-    to do. Raises FatalError for any that cannot be evaluated, or kept, before it trains networks for one.
+    With `runs`, results of sets made elsewhere are kept beside the runs there. `read` gives the data, for callers with
+    more to do. Raises FatalError for any that cannot be evaluated, or kept, before it trains networks for one.
     """
     for request in requests:
         if runs and cell_of(request.path):

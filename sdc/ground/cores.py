@@ -12,7 +12,7 @@ from typing import IO
 from sdc.ground.errors import FatalError
 
 THREADS, WORKERS, SHARES = "OMP_NUM_THREADS", "SDC_WORKERS", "SDC_SHARES"
-"""Variables: the threads of each process; the most processes side by side; the folder of the shares of a benchmark."""
+"""Variables: threads of each process; processes that work side by side; the folder of a benchmark's shares."""
 PER_THREAD = 5e8
 """Multiply-adds of a batch's pass that keep a thread busy, about 10 ms: with fewer, threads wait for each other."""
 _GROUPS = Path("/sys/fs/cgroup")
@@ -79,14 +79,15 @@ def threads(work: float, beside: int = 1) -> int:
 
 
 def workers(each: int) -> int:
-    """Processes of so many threads `each` that may work side by side, this one included; `SDC_WORKERS` limits them.
+    """Processes of so many threads `each` that are to work side by side, this one included: `SDC_WORKERS`, else as many
+    as there are cores for.
 
     Raises FatalError where that is no positive number.
     """
     asked = os.environ.get(WORKERS, "")
     if asked and not (asked.isascii() and asked.isdecimal() and int(asked)):
-        raise FatalError(f"{WORKERS}={asked}: give the most processes that may work side by side, 1 or more")
-    return max(1, min(cores() // each, int(asked) if asked else cores()))
+        raise FatalError(f"{WORKERS}={asked}: give a number of processes, 1 or more")
+    return int(asked) if asked else max(1, cores() // each)
 
 
 class Spare:

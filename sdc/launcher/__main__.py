@@ -18,6 +18,7 @@ from sdc.launcher.job import DIVERGED, IDLE, INTERRUPTED, DivergedError, IdleErr
 from sdc.launcher.loop import Loop
 from sdc.launcher.steps import Steps
 from sdc.launcher.tap import Tap
+from sdc.launcher.turns import Turns
 
 _WATCHES: dict[str, type[Tap | Steps | Follow]] = {"images": Tap, "networks": Steps, "gradients": Follow}
 
@@ -30,7 +31,8 @@ def main() -> int:
     signal.signal(signal.SIGINT, lambda *_: _interrupt(watched))
     if "SLURM_JOB_ID" in os.environ:  # it tells all of a job at once; whoever waits for this process will ask it, too
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    loop = {"range": Loop(Path(job.script), job.loop, job.done, watched.before).numbers} if job.loop else {}
+    turns = Turns(job, metrics).numbers
+    loop = {"range": Loop(Path(job.script), job.loop, turns, watched.before).numbers} if job.loop else {}
     device.install(job.device)
     if job.makes == "gradients":
         device.exact()

@@ -67,6 +67,17 @@ class Job:
     """As many steps they took."""
     earlier: float = 0.0
     """And as many seconds."""
+    waiting: str = ""
+    """Of networks that processes share: the folder with an empty file for each that waits for a process, named by its
+    number; empty: all behind `done` are this one's."""
+    taken: str = ""
+    """The folder that holds the file of the one that this process trains."""
+    saved: str = ""
+    """The file that the script saves a network to, the first of its own."""
+    finished: str = ""
+    """What that file is then moved to, with `{}` in its name for the network's number."""
+    threads: int = 0
+    """Threads that the process computes with; 0: as many as its environment says."""
     history: str = ""
     """The folder where the distilled set is kept as it was at the start and behind every `history_every` steps."""
     history_every: int = 0
@@ -82,8 +93,6 @@ class Job:
     """Where the options that the script takes are written; empty: nowhere."""
     gpus: int = 1
     """How many GPUs the script sees; more than one, and it spreads its batches over them."""
-    threads: int = 0
-    """The threads that it computes with; 0: as many as torch takes."""
     parent: int = 0
     """The process that this one ends with; 0: the one that started it, as found."""
 

@@ -1,24 +1,26 @@
-"""Loop: the one loop of a script that counts its iterations is told where to begin, and tells where it is.
+"""Loop: the one loop of a script that counts its iterations is told which to go through, and tells where it is.
 
 The name `range` of the script stands for ours, which is Python's own everywhere but in that loop. So a script can go on
-from where an earlier process ended, and nobody has to change it.
+from where an earlier process ended, or share its iterations with others, and nobody has to change it.
 """
 
 from __future__ import annotations
 
 import ast
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 
 class Loop:
     """`for VARIABLE in range(...)` of one script, of which there must be exactly one."""
 
-    def __init__(self, script: Path, variable: str, done: int, before: Callable[[int], None]) -> None:
-        """The first `done` iterations are left out; `before` is called with the number done before each other."""
+    def __init__(
+        self, script: Path, variable: str, turns: Callable[[int], Iterable[int]], before: Callable[[int], None]
+    ) -> None:
+        """Of so many iterations, the ones that `turns` gives are gone through; `before` is called with each, first."""
         self._script, self._line = str(script), _line(script, variable)
-        self._done, self._before = done, before
+        self._turns, self._before = turns, before
 
     def numbers(self, *bounds: int) -> Sequence[int] | Iterator[int]:
         """What the script calls as `range`."""
@@ -28,9 +30,9 @@ class Loop:
         return self._watched(numbers) if ours else numbers
 
     def _watched(self, numbers: Sequence[int]) -> Iterator[int]:
-        for done in range(self._done, len(numbers)):
-            self._before(done)
-            yield numbers[done]
+        for number in self._turns(len(numbers)):
+            self._before(number)
+            yield numbers[number]
 
 
 def _line(script: Path, variable: str) -> int:

@@ -58,7 +58,7 @@ def test_the_scripts_ask_for_what_the_profile_says_and_wait_for_the_stage_before
     asked = {line.removeprefix("#SBATCH ") for line in cells if line.startswith("#SBATCH")}
     assert {"--array=0-1%6", "--partition=long", "--account=mine", "--time=01:30:00", "--qos=low"} <= asked
     assert {"--cpus-per-task=1", "--ntasks=1"} <= asked
-    assert "export OMP_NUM_THREADS=1" in cells
+    assert {"export OMP_NUM_THREADS=1", "export SDC_WORKERS=1"} <= set(cells)
     assert cells.index("echo ready") < len(cells) - 1
     assert cells[-1].endswith('--stage cells --number "$SLURM_ARRAY_TASK_ID"')
     submit = (folder / "submit.sh").read_text()

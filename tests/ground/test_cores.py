@@ -70,7 +70,7 @@ def test_what_the_user_says_of_threads_rules(told: str, monkeypatch: pytest.Monk
 def test_workers_fill_the_cores_or_are_as_many_as_the_user_says(monkeypatch: pytest.MonkeyPatch) -> None:
     assert [cores.workers(1), cores.workers(12), cores.workers(100)] == [64, 5, 1]
     monkeypatch.setenv("SDC_WORKERS", "3")
-    assert [cores.workers(1), cores.workers(32)] == [3, 2]
+    assert [cores.workers(1), cores.workers(32)] == [3, 3]
     for wrong in ("0", "-1", "many", "1.5"):
         monkeypatch.setenv("SDC_WORKERS", wrong)
         with pytest.raises(FatalError, match=f"SDC_WORKERS={wrong}: give"):

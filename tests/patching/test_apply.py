@@ -38,6 +38,7 @@ def test_apply_clones_the_pin_sparsely_and_adds_the_lines_in_the_files_own_line_
     clone = script.parents[1]
     assert _files(clone) == {
         "LICENSE": b"none of yours\n",
+        "experts/trainer.py": fake.TRAINER.encode(),
         "train/distil.py": fake.patched(original),
         "train/helpers.py": fake.HELPERS.encode(),
     }

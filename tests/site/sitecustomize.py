@@ -1,7 +1,7 @@
 """Prepares any Python process whose PYTHONPATH names this folder for a test, as its environment asks.
 
-- `$SDC_TEST_FAKE`: the process knows the method `fake` that this folder holds. Workers are such processes. The method is
-  put into the registry when that is imported, so that scripts, which import nothing of ours, stay as they are.
+- `$SDC_TEST_FAKE`: the process knows the methods `fake` and `matcher` that this folder holds. Workers are such processes. They
+  are put into the registry when that is imported, so that scripts, which import nothing of ours, stay as they are.
 - `$SDC_TEST_CUDA`: the process has so many emulated CUDA devices (tests/fakecuda) as soon as it has imported torch, so
   that processes without torch stay as quick as they are.
 """
@@ -41,7 +41,8 @@ class Behind(MetaPathFinder):
 def with_fake(registry: ModuleType) -> None:
     from tests import fake
 
-    registry.ADAPTERS["fake"] = fake.opened(Path(os.environ["SDC_TEST_FAKE"])).adapter
+    adapter = fake.opened(Path(os.environ["SDC_TEST_FAKE"])).adapter
+    registry.ADAPTERS |= {"fake": adapter, "matcher": fake.matcher(adapter)}
 
 
 def with_cuda(_: ModuleType) -> None:

@@ -272,6 +272,28 @@ def test_experts_whose_training_is_killed_go_on_to_the_same_bits_and_the_run_say
     assert same(tensors(outcome), tensors(whole))
 
 
+@pytest.mark.parametrize("method", ["mtt", "ftd"])
+def test_experts_that_are_trained_side_by_side_are_those_of_one_process(
+    method: str, archives: Path, sdc: Sdc, fresh_cache: Callable[[str], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = ("experts", "train", method, "--data", archives / "cifar10.tar.xz", "--json")
+    trained = {}
+    for workers in ("1", "3"):
+        fresh_cache(workers)
+        monkeypatch.setenv("SDC_WORKERS", workers)
+        outcome = sdc(*asked, *settings(method, "num_experts=3"))
+        assert outcome.code == 0, outcome
+        folder = Path(outcome.json["folder"])
+        assert (folder / "log.txt").read_text().count("$ buffer") == int(workers)
+        (file,) = folder.rglob("*.pt")
+        trained[workers] = [state for one in torch.load(file, weights_only=True) for state in one]
+
+    assert len(trained["1"]) == 12
+    for state, other in zip(trained["1"], trained["3"], strict=True):
+        assert all(p.equal(q) for p, q in zip(state, other, strict=True))
+    assert not trained["1"][3][0].equal(trained["1"][7][0])
+
+
 def test_experts_that_were_trained_elsewhere_give_the_same_bits(
     short: Short, archives: Path, sdc: Sdc, fresh_cache: Callable[[str], None]
 ) -> None:
