@@ -6,6 +6,10 @@ is the full one (1,000 epochs, batches of 256, DSA's augmentation, 10,000 test i
 alike a --share is taken. `ours` goes the way that the device asks for, `side` trains networks side by side whatever the
 device. On a CPU: one thread, and the seconds of that thread; on a GPU: seconds.
 
+`--wall` instead: wall time of all networks on a CPU, ours in as many processes as there are cores, the upstream's with
+the threads that it takes by itself, in turn; and what more cores would give, simulated from the time of one network
+with one thread and of the start of a process.
+
 `--parity` instead: 50 epochs, each network side by side and alone (same predictions?), beside the same of two networks
 alone that start a rounding error apart; and the mean of all against the mean of the upstream's.
 """
@@ -39,11 +43,12 @@ from sdc.evaluation.networks import build
 from sdc.evaluation.protocol import UNIFORM, Protocol, override
 from sdc.evaluation.training import evaluate
 from sdc.evaluation.view import View, normalised
-from sdc.ground import paths
+from sdc.ground import cores, paths
 from sdc.patching import apply, clones
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 TESTED = 10_000
+CORES = (1, 2, 4, 8, 16, 32, 64)
 UPSTREAM = paths.ROOT / "tests" / "upstreams" / "evaluate_upstream.py"
 Tensors = dict[str, Tensor]
 
@@ -57,11 +62,12 @@ def main() -> None:
     parser.add_argument("--share", type=float, default=0.01)
     parser.add_argument("--ways", default="ours,upstream")
     parser.add_argument("--parity", action="store_true")
+    parser.add_argument("--wall", action="store_true")
     parser.add_argument("--json", action="store_true")
     asked = parser.parse_args()
-    if DEVICE == "cpu":
+    if DEVICE == "cpu" and not asked.wall:
         torch.set_num_threads(1)
-    measure = _parity if asked.parity else _times
+    measure = _parity if asked.parity else _wall if asked.wall else _times
     rows = [{"ipc": ipc, **measure(ipc, asked)} for ipc in map(int, asked.ipc.split(","))]
     machine = torch.cuda.get_device_name() if DEVICE == "cuda" else f"{platform.machine()}, {os.cpu_count()} cores"
     about = f"{asked.networks} {asked.model}; {machine}, torch {torch.__version__}"
@@ -80,6 +86,50 @@ def _times(ipc: int, asked: argparse.Namespace) -> dict[str, Any]:
     seconds = {way: _seconds(way, given, asked.model, protocol) for way in asked.ways.split(",")}
     times = {"times": seconds["upstream"] / seconds["ours"]} if {"ours", "upstream"} <= set(seconds) else {}
     return {"epochs": protocol.epochs, "tested": len(given["test_images"]), **seconds, **times}
+
+
+def _wall(ipc: int, asked: argparse.Namespace) -> dict[str, Any]:
+    """Wall time of all networks, ours and the upstream's, and of ours with more cores as simulated."""
+    protocol = override(UNIFORM, {"epochs": max(1, round(UNIFORM.epochs * asked.share)), "networks": asked.networks})
+    given = _images(ipc, max(1, round(TESTED * asked.share)))
+    shown = given["images"], given["labels"], given["test_images"], given["test_labels"]
+    began = time.perf_counter()
+    scores = evaluate(*shown, asked.model, protocol, seed=0, device="cpu")
+    ours = time.perf_counter() - began
+    upstream = float(_upstream(given, asked.model, protocol, wall=True)["seconds"].sum())
+    began = time.perf_counter()
+    evaluate(*shown, asked.model, protocol, seed=0, networks=1, device="cpu")
+    alone = time.perf_counter() - began
+    start = _start()
+    return {
+        "epochs": protocol.epochs,
+        "cores": cores.cores(),
+        "ours": ours,
+        "upstream": upstream,
+        "times": upstream / ours,
+        "sum": sum(score.seconds for score in scores),
+        "alone": alone,
+        "start": start,
+        "simulated": {
+            str(count): _simulated(alone, start, asked.networks, count) for count in (1, 2, 4, 8, 16, 32, 64)
+        },
+    }
+
+
+def _start() -> float:
+    """Seconds until a process that helps can begin: Python, torch and what else it imports."""
+    began = time.perf_counter()
+    subprocess.run([sys.executable, "-c", "import sdc.evaluation.training"], check=True)
+    return time.perf_counter() - began
+
+
+def _simulated(alone: float, start: float, networks: int, count: int) -> float:
+    """Wall time of networks on so many cores, each of which takes the next as soon as it is free."""
+    free = [0.0, *[start] * (count - 1)]
+    for _ in range(networks):
+        first = free.index(min(free))
+        free[first] += alone
+    return max(each for each in free if each > start or each == free[0])
 
 
 def _seconds(way: str, given: Tensors, model: str, protocol: Protocol) -> float:
@@ -174,8 +224,11 @@ def _images(ipc: int, tested: int) -> Tensors:
     }
 
 
-def _upstream(given: Tensors, model: str, protocol: Protocol) -> Tensors:
-    """Accuracy and seconds of each network of the true evaluator, in a process of its own."""
+def _upstream(given: Tensors, model: str, protocol: Protocol, *, wall: bool = False) -> Tensors:
+    """Accuracy and seconds of each network of the true evaluator, in a process of its own.
+
+    Seconds are of its one thread, or by the wall with the threads that torch takes by itself.
+    """
     apply.apply(ADAPTERS["dc"])  # clones it; what evaluates lies in a file that no patch touches
     told = {
         "model": model,
@@ -186,6 +239,7 @@ def _upstream(given: Tensors, model: str, protocol: Protocol) -> Tensors:
         "networks": protocol.networks,
         "dsa": protocol.augment.removeprefix("dsa:"),
         "device": DEVICE,
+        "wall": wall,
     }
     with tempfile.TemporaryDirectory() as name:
         source, target = Path(name, "in.safetensors"), Path(name, "out.safetensors")
@@ -198,7 +252,9 @@ def _upstream(given: Tensors, model: str, protocol: Protocol) -> Tensors:
             str(source),
             str(target),
         ]
-        subprocess.run(command, check=True, stdout=subprocess.DEVNULL, env=os.environ | {"OMP_NUM_THREADS": "1"})
+        plain = {name: value for name, value in os.environ.items() if name not in (cores.THREADS, "OMP_WAIT_POLICY")}
+        threads = plain if wall else plain | {cores.THREADS: "1"}
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL, env=threads)
         return load_file(target)
 
 
