@@ -63,7 +63,9 @@ def _outlook(file: Path, runs: Path, watch: Watch, library: Library, *, retry_fa
 
     to_do = tuple(task for task in bench.tasks if wanted(task))
     shared = tuple(cells.groups([*(task for task in to_do if states[task.folder] != "done"), *bench.waiting], read))
-    seconds, unknown = durations.ahead(bench.cells, [task for task in to_do if isinstance(task, Cell)], runs)
+    long = [task for task in to_do if isinstance(task, Cell)]
+    long = [cell for cell in long if states[cell.folder] != "done" or more.missing(cell, runs)]  # not difficulty alone
+    seconds, unknown = durations.ahead(bench.cells, long, runs)
     seconds += sum(group.estimate.seconds for group in shared if group.estimate)
     return Outlook(bench, states, to_do, shared, more, seconds, unknown + len(bench.waiting))
 

@@ -98,10 +98,9 @@ def keep(run: Path, watch: Watch) -> None:
         asked = work(run)
         watch.stage("measuring the difficulty over the steps", asked.norms)
         asked.measure(watch.progress)
+        _say(run, time.monotonic() - began, watch)
     except Exception as error:
         failed(run, error, watch)
-        return
-    _say(run, time.monotonic() - began, watch)
 
 
 def failed(run: Path, error: Exception, watch: Watch) -> None:
