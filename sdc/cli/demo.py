@@ -73,7 +73,7 @@ class _Run:
 
     def start(self) -> None:
         """Begin it, in a group of its own: Ctrl-C is for this process, which then stops it."""
-        settings = [f"Iteration={STEPS}", f"networks={NETWORKS}"]
+        settings = [f"Iteration={STEPS}", f"networks={NETWORKS}", "history=0"]
         self.process = subprocess.Popen(
             [
                 *(sys.executable, "-m", "sdc", "run", "dm", "--dataset", "digits", "--json", "--again"),
