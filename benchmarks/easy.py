@@ -20,7 +20,7 @@ from sdc.analysis.difficulty import parts
 from sdc.analysis.difficulty.panel import Request
 from sdc.analysis.difficulty.parts import Ranked, Which
 from sdc.analysis.difficulty.samples import real
-from sdc.cli.show import bars
+from sdc.cli.progress import bars
 from sdc.evaluation.protocol import UNIFORM, override
 from sdc.evaluation.training import evaluate, summary
 from sdc.evaluation.view import normalised

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from sdc.analysis.difficulty import kept
-from sdc.bench import cells, durations, scripts, slurm, spec, stages
+from sdc.bench import cells, durations, planning, scripts, slurm, spec, stages
 from sdc.bench.cells import Bench, Cell, Group, Task, Waiting
 from sdc.bench.spec import Spec
 from sdc.bench.work import More
@@ -51,7 +51,7 @@ def looks(file: Path, runs: Path, watch: Watch, *, retry_failed: bool = False) -
 
 def _outlook(file: Path, runs: Path, watch: Watch, library: Library, *, retry_failed: bool) -> Outlook:
     asked, read = spec.read(file), library.reader(watch)
-    bench = cells.of(asked, runs.resolve(), watch, read)
+    bench = planning.of(asked, runs.resolve(), watch, read)
     more = _more(asked)
     states = {task.folder: task.state(runs) for task in bench.tasks}
 
@@ -100,7 +100,7 @@ def carry_out(look: Callable[[], Outlook], engine: Engine, runs: Path, watch: Wa
 def one(file: Path, runs: Path, stage: str, number: int, watch: Watch) -> str:
     """Do one task alone, in this process; `done` or `failed`."""
     asked, read = spec.read(file), reader(watch)
-    bench = cells.of(asked, runs.resolve(), watch, read)
+    bench = planning.of(asked, runs.resolve(), watch, read)
     _record(bench, runs)
     return stages.carry_out(bench, stage, number, runs.resolve(), _more(asked), read)
 
@@ -111,7 +111,7 @@ def export(file: Path, runs: Path, profile: Path, folder: Path, watch: Watch) ->
     What a node may have no way to, data and upstreams, is fetched and patched now.
     """
     asked = slurm.read(profile)
-    bench = cells.of(spec.read(file), runs.resolve(), watch)
+    bench = planning.of(spec.read(file), runs.resolve(), watch)
     _patch([*bench.entries, *bench.measures], watch)
     counts = {stage: len(tasks) for stage, tasks in stages.of(bench).items()}
     return scripts.write(folder, file, runs, asked, counts)

@@ -1,7 +1,8 @@
 """The command line: each command parses, calls one function of the library, and prints.
 
 Imports: ground, adapters, patching, evaluation, plan, distillation, bench, report, export, analysis.
-Read: common, runs, patches, benches; then difficulty, theory; doctor, finding, machine, surroundings; show, demo.
+Read: common, runs, patches, benches; then difficulty, theory; doctor, finding, machine, surroundings; show,
+progress, demo.
 """
 
 from __future__ import annotations

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from sdc.cli import show
+from sdc.cli import progress, show
 from sdc.cli.common import NAMES, Changes, Data, Dataset, Device, Json, Model, Recipe, Runs, app, choose, print_json
 from sdc.ground.watch import Once
 
@@ -53,18 +53,18 @@ def bench(
 
     runs = runs_folder.resolve()
     if export and profile:
-        with show.bars() as watch:
+        with progress.bars() as watch:
             files = conduct.export(spec, runs, profile, export, watch)
         _exported(files, as_json)
         return
     if stage:
-        with show.bars() as watch:
+        with progress.bars() as watch:
             became = conduct.one(spec, runs, stage, number, watch)
         _print_one(became, as_json)
         return
     places, ended = slots.on_slurm(profile) if profile else slots.here(per_gpu, workers), dict[str, str]()
     board = live.Board(runs)
-    with show.board(board.look) if watch_cells else show.bars() as watch:
+    with progress.board(board.look) if watch_cells else progress.bars() as watch:
         looks = conduct.looks(
             spec,
             runs,
@@ -145,7 +145,7 @@ def calibrate(
 
     request = Request(method, 0.0, dataset, data, ipc, "constant", seed, recipe, model, tuple(changes or ()))
     asked = fractions or calibration.FRACTIONS
-    with show.bars() as watch:
+    with progress.bars() as watch:
         facts = calibration.weights(plan(request, watch), asked, runs_folder, watch, updates or calibration.UPDATES)
     if as_json:
         print_json(facts)
@@ -181,7 +181,7 @@ def report(
     from sdc.report import make
 
     where = out or runs_folder / "report"
-    with show.bars() as watch:
+    with progress.bars() as watch:
         backlog.fill(runs_folder, difficulty, watch)
         made = make.make(runs_folder, where, html, watch)
     if as_json:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from sdc import cli
 from sdc.bench import live
-from sdc.cli import show
+from sdc.cli import progress, show
 from sdc.ground import cores
 from sdc.ground.errors import FatalError
 from sdc.ground.files import replacing
@@ -119,7 +119,7 @@ def _carry_out(runs: Sequence[_Run], at_once: int) -> None:
     """Do them, so many at once; whatever happens, none of them is left."""
     waiting = list(runs)
     try:
-        with show.bars_of([f"weight {run.weight:g}" for run in runs]) as bars:
+        with progress.bars_of([f"weight {run.weight:g}" for run in runs]) as bars:
             while not all(run.has_ended() for run in runs):
                 if waiting and sum(not run.has_ended() for run in runs if run.process) < at_once:
                     waiting.pop(0).start()

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from sdc.cli import show
+from sdc.cli import progress, show
 from sdc.cli.common import Data, Dataset, Device, Json, app, choose, print_json
 from sdc.ground import hardware
 from sdc.ground.watch import Once
@@ -57,7 +57,7 @@ def difficulty(
     from sdc.analysis.difficulty import trend as trends
 
     asked = panel.Request(tuple(paths or ()), dataset, data, networks, count, epochs, model, seed, limit, most, steps)
-    with show.bars() as bars:
+    with progress.bars() as bars:
         watch = Once(bars)
         watch.say(f"computing on {hardware.said()}")
         if split and out:

@@ -11,7 +11,7 @@ import typer
 
 from sdc.adapters.base import Adapter
 from sdc.adapters.registry import ADAPTERS
-from sdc.cli import show
+from sdc.cli import progress, show
 from sdc.cli.common import (
     All,
     Data,
@@ -176,7 +176,7 @@ def verify(
     if behaviour:
         from sdc.distillation import behaviour as scripts
 
-        with show.bars() as watch:
+        with progress.bars() as watch:
             proofs, seen = scripts.added_to(proofs, to, dataset, data, watch)
     if report:
         command = " ".join(["sdc verify", *(a.method for a in chosen), *(["--behaviour"] if behaviour else [])])

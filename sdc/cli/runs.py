@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from sdc.cli import show
+from sdc.cli import progress, show
 from sdc.cli.common import (
     NAMES,
     All,
@@ -60,7 +60,7 @@ def run(
     from sdc.plan.request import Request, plan
 
     request = Request(method, weight, dataset, data, ipc, schedule, seed, recipe, model, tuple(changes or ()))
-    with show.bars() as watch:
+    with progress.bars() as watch:
         result = runs.run(plan(request, watch), runs_folder, watch, again=again)
         course.keep(Path(result["run"]), watch)
     if as_json:
@@ -127,7 +127,7 @@ def train_experts(
     from sdc.plan.request import Request, plan
 
     request = Request(method, 0.0, dataset, data, ipc, recipe=recipe, model=model, changes=tuple(changes or ()))
-    with show.bars() as watch:
+    with progress.bars() as watch:
         trained = experts.ready(plan(request, watch), watch)
     if trained is None:
         raise experts.none_for(method)
@@ -159,7 +159,7 @@ def import_experts(
     from sdc.plan.request import Request
 
     request = Request(method, 0.0, dataset, data, ipc, recipe=recipe, model=model, changes=tuple(changes or ()))
-    with show.bars() as watch:
+    with progress.bars() as watch:
         taken = imported.take(imported.Import(folder, request, link, unchecked), watch)
     if as_json:
         print_json(_facts(taken.trained) | {"new": taken.new})
@@ -265,7 +265,7 @@ def evaluate(
         set_files.Request(path, dataset, data, models, networks, protocol, seed, tuple(changes or ()), stated)
         for path in paths_given
     ]
-    with show.bars() as watch:
+    with progress.bars() as watch:
         results = set_files.evaluate_files(asked, watch, runs_folder)
     if as_json:
         print_json(results[0] if len(results) == 1 else {"state": "complete", "sets": results})

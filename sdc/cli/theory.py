@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from sdc.cli import show
+from sdc.cli import progress, show
 from sdc.cli.common import Json, app, print_json
 
 theory = typer.Typer(
@@ -77,7 +77,7 @@ def figures(
     from sdc.analysis.theory.perceptron import Size
 
     grid = (sweeps.quick if quick else sweeps.full)(thetas or (0.0, 10.0, 30.0), Size(dimension, repetitions, seed))
-    with show.bars() as watch:
+    with progress.bars() as watch:
         files = figures.make(grid, out, workers, watch)
     if as_json:
         print_json({"files": [str(file) for file in files]})

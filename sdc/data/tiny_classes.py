@@ -2,13 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
-import torch
-from torch import Tensor
-
-from sdc.ground.errors import FatalError
-
 _LINES = """
 n02124075 Egyptian cat
 n04067472 reel
@@ -218,31 +211,3 @@ WNIDS: tuple[str, ...] = tuple(line.split(" ", 1)[0] for line in _LINES.split("\
 """As in the published wnids.txt."""
 WORDS: tuple[str, ...] = tuple(line.split(" ", 1)[1] for line in _LINES.split("\n") if line)
 """What words.txt calls each of `WNIDS`."""
-ORDERS: dict[str, tuple[str, ...]] = {"wnids.txt": WNIDS, "sorted": tuple(sorted(WNIDS))}
-"""The wnid of each label, by layout.
-
-`wnids.txt`: `--dataset tinyimagenet` here, and whatever reads labels as line numbers of wnids.txt.
-`sorted`: MTT, TESLA, FTD and DATM, which read the unpacked folder with torchvision's ImageFolder.
-The `tinyimagenet.pt` of the DC family is not among them: its `classes` name its own order; give them to `places`.
-"""
-
-
-def relabelled(labels: Tensor, layout: str, into: str = "wnids.txt") -> Tensor:
-    """Labels int64 of one of `ORDERS` as those of another."""
-    return torch.tensor(places(ORDERS[layout], ORDERS[into]))[labels]
-
-
-def places(have: Sequence[str], want: Sequence[str]) -> list[int]:
-    """For each label in the order `have`, the label of the same class in the order `want`.
-
-    Soft labels [N, K] in the order `have` become `labels[:, places(want, have)]`. Raises FatalError unless both hold
-    the same names, each once.
-    """
-    place = {name: number for number, name in enumerate(want)}
-    if len(place) != len(want) or sorted(have) != sorted(want):
-        raise FatalError(f"two orders of classes do not hold the same names: {_few(have)}; {_few(want)}")
-    return [place[name] for name in have]
-
-
-def _few(names: Sequence[str]) -> str:
-    return f"{len(names)} ({', '.join(list(names)[:3])}, ...)"

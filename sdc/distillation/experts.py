@@ -200,7 +200,7 @@ def _train(plan: Plan, where: Path, watch: Watch, on_resumed: Callable[[int], No
             raise FatalError(f"{experts.script} left {count - len(left)} experts, not {count}. What it said: {said}")
         peak = max(training.peak, int(facts["peak_memory_mib"]))
         facts |= {"threads": threads, "seconds": round(training.seconds(), 2), "peak_memory_mib": peak}
-        facts |= plan.about(jobs.scale(task.job))
+        facts |= plan.about(jobs.scale(replace(job, view=str(lanes.view(work)))))
         write_text(work / RECORD, json.dumps(facts))
     _group(made, grouped, count, experts.files(plan.job))
     write_text(kept / RECORD, json.dumps(facts, indent=1) + "\n")

@@ -192,6 +192,11 @@ def logs(folder: Path) -> list[Path]:
     return sorted(folder.glob(f"{_PREFIX}*/log.txt"), key=lambda log: (len(log.parent.name), log.parent.name))
 
 
+def view(folder: Path) -> Path:
+    """How the script was shown the images, as a lane in this folder has written it; all were shown them alike."""
+    return sorted(folder.glob(f"{_PREFIX}*/view.json"))[0]
+
+
 def is_ours(file: Path, folder: Path) -> bool:
     """Whether a file in the shared folder belongs to one lane."""
     return file.relative_to(folder).parts[0].startswith(_PREFIX)

@@ -11,7 +11,7 @@ from typing import Any
 
 from sdc.data.reading import Read, reader, stem
 from sdc.data.sets import Dataset
-from sdc.evaluation import distilled, experiments, foreign, kept, label_order, networks, set_layouts, shown
+from sdc.evaluation import distilled, experiments, foreign, label_order, networks, outcomes, set_layouts, shown
 from sdc.evaluation.assumptions import dataset_in
 from sdc.evaluation.distilled import DistilledSet
 from sdc.evaluation.foreign import Stated
@@ -65,7 +65,7 @@ def evaluate_files(
     """
     for request in requests:
         if runs and cell_of(request.path):
-            raise kept.refuse(request.path, runs)
+            raise outcomes.refuse(request.path, runs)
     watch.say(f"computing on {hardware.said()}")
     read = read or reader(watch)
     asked = (
@@ -78,7 +78,7 @@ def evaluate_files(
     if runs is None:
         return results
     return [
-        kept.keep(request.path, list(each.subjects.values()), result, request.again(), runs)
+        outcomes.keep(request.path, list(each.subjects.values()), result, request.again(), runs)
         for request, each, result in zip(requests, asked, results, strict=True)
     ]
 

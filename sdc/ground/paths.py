@@ -17,6 +17,10 @@ ADAPTERS = (PACKAGE / "adapters").resolve()
 PATCHES = (PACKAGE / "patches").resolve()
 
 
+ELSEWHERE = "elsewhere"
+"""The folder beside runs with what was found of sets made elsewhere."""
+
+
 def in_checkout() -> bool:
     """Whether this is a checkout of the project, not an installation of it."""
     return (PACKAGE / "plugins").is_symlink()

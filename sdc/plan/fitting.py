@@ -10,7 +10,8 @@ from sdc.adapters.base import Adapter, Slot
 from sdc.adapters.registry import ADAPTERS
 from sdc.data.sets import Dataset
 from sdc.ground.errors import FatalError
-from sdc.plan.settings import COMMON, Settings, resolve
+from sdc.plan.refusals import resolved
+from sdc.plan.settings import COMMON, Settings
 
 
 @dataclass(frozen=True)
@@ -166,7 +167,7 @@ def _others(adapter: Adapter, asked: Asked) -> list[str]:
 def _able(adapter: Adapter, asked: Asked) -> bool:
     """Whether a method can do it, with the settings as they are given."""
     try:
-        settings = resolve(adapter, asked.recipe, asked.name, asked.ipc, asked.changes)
+        settings = resolved(adapter, asked.recipe, asked.name, asked.ipc, asked.changes)
         return _refusal(adapter, settings, asked) is None
     except FatalError:
         return False

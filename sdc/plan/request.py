@@ -25,7 +25,8 @@ from sdc.patching.methods import find
 from sdc.plan import schedule
 from sdc.plan.cell import Cell
 from sdc.plan.fitting import Asked, few, job_of
-from sdc.plan.settings import Settings, resolve
+from sdc.plan.refusals import resolved
+from sdc.plan.settings import Settings
 
 
 @dataclass(frozen=True)
@@ -92,7 +93,7 @@ def plan(request: Request, watch: Watch, read: Read | None = None) -> Plan:
     _check_numbers(request)
     name = request.dataset or (stem(request.data) if request.data else "digits")
     changes = (*request.changes, *([f"model={request.model}"] if request.model else []))
-    settings = resolve(adapter, request.recipe, name, request.ipc, changes)
+    settings = resolved(adapter, request.recipe, name, request.ipc, changes)
     shipped.checked(adapter.patch)
     read = read or reader(watch)
     dataset = read(name, request.data, settings.validation, settings.limit_per_class)

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from sdc.adapters.base import Adapter, Job, Option, Slot, Value
-from sdc.adapters.registry import ADAPTERS
-from sdc.data import canonical
-from sdc.evaluation import networks
+from sdc.adapters.base import Adapter, Option, Value
 from sdc.ground.errors import FatalError, unknown
 
 COMMON = {
@@ -64,54 +61,9 @@ def resolve(adapter: Adapter, recipe: str, dataset: str, ipc: int, changes: Iter
             raise unknown(f"setting of {adapter.method}", key, sorted(known))
         values[key] = _value(key, chosen, known[key])
     common: dict[str, Any] = {name: values[name] for name in COMMON}
-    if common["model"] not in adapter.models:
-        raise _no_model(adapter, str(common["model"]), dataset, ipc)
     trained = adapter.experts.options if adapter.experts else {}
     options, experts = ({name: values[name] for name in names} for names in (adapter.options, trained))
     return Settings(options, experts, source=source, **common)
-
-
-def _no_model(adapter: Adapter, name: str, dataset: str, ipc: int) -> FatalError:
-    """Why a method does not distil with this network, and what to do about it."""
-    if name not in networks.NAMES:
-        return unknown(f"model of {adapter.method}", name, list(adapter.models))
-    slots = _slots(adapter, dataset)
-    others = [other.method for other in ADAPTERS.values() if _distils_with(other, name, dataset, ipc)]
-    reason = _because(adapter, name, slots)
-    lines = [f"{adapter.method} does not distil with {name}{reason}. It knows: {', '.join(adapter.models)}"]
-    if others:
-        lines.append(f"Methods that distil with {name}: {', '.join(others)}")
-    if all(networks.takes(name, slot.channels, slot.classes, slot.size) for slot in slots):
-        lines.append(f"To judge by {name} what another made: sdc evaluate RUN --model {name}")
-    return FatalError("\n".join(lines))
-
-
-def _slots(adapter: Adapter, dataset: str) -> list[Slot]:
-    """Those that a dataset may be shown in, as far as its name tells."""
-    named = [slot for slot in adapter.slots if slot.name == adapter.datasets.get(dataset)]
-    classes = len(canonical.SPELLINGS.get(dataset, ()))
-    return named or [slot for slot in adapter.slots if classes in (0, slot.classes)]
-
-
-def _distils_with(adapter: Adapter, model: str, dataset: str, ipc: int) -> bool:
-    """Whether a method takes this network for a dataset, as far as the dataset's name tells."""
-    if model not in adapter.models:
-        return False
-    settings = resolve(adapter, "quick", dataset, ipc, [f"model={model}"])
-    jobs = [Job(slot, ipc, model, settings.options, settings.experts) for slot in _slots(adapter, dataset)]
-    return any(adapter.refuse(job) is None for job in jobs)
-
-
-def _because(adapter: Adapter, name: str, slots: Sequence[Slot]) -> str:
-    small = [slot.size for slot in slots if not networks.takes(name, slot.channels, slot.classes, slot.size)]
-    if reason := adapter.without.get(name):
-        return f": {reason}"
-    if name.endswith("BN"):
-        return ": batch norm mixes the samples of a batch, and the term is taken on networks without it"
-    if small:
-        return f": images of {min(small)}x{min(small)} pixels, as it shows them, are too small for that"
-    known = any(name in other.models for other in ADAPTERS.values())
-    return ": it is not among the networks that its script is run with here" if known else ", no method here does"
 
 
 def _recipe(adapter: Adapter, name: str, dataset: str, ipc: int) -> tuple[dict[str, Value], str]:

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from sdc.evaluation import stats
-from sdc.evaluation.kept import FOLDER
 from sdc.evaluation.stats import Spread
+from sdc.ground.paths import ELSEWHERE as FOLDER
 from sdc.report import fields
 
 _GIVEN = {"zca": "whitening"}

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import torch
 
-from sdc.bench import cells, dispatch, losses, spec, tasks, work
+from sdc.bench import cells, dispatch, losses, planning, spec, tasks, work
 from sdc.bench.cells import Cell
 from sdc.bench.work import More
 from sdc.evaluation import distilled, stacked
@@ -59,7 +59,7 @@ def sizes(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 def made(fake_upstream: fake.Fake, tmp_path: Path) -> list[Cell]:
     """The four cells of a spec, with sets that are there already: what is under test is what comes after."""
     (tmp_path / "spec.toml").write_text(SPEC)
-    found = cells.of(spec.read(tmp_path / "spec.toml"), tmp_path / "runs", Quiet()).cells
+    found = planning.of(spec.read(tmp_path / "spec.toml"), tmp_path / "runs", Quiet()).cells
     for number, cell in enumerate(found):
         noise = torch.Generator().manual_seed(number)
         view = View("digits", tuple("0123456789"), 3, 32, mean=(0.5,) * 3, std=(0.25 + 0.1 * number,) * 3)
@@ -153,7 +153,7 @@ def test_a_benchmark_distils_each_cell_and_evaluates_all_at_the_end(
     assert outcome.code == 0, outcome
     assert (outcome.json["states"], outcome.json["ran"]) == ({"done": 2}, 2)
     assert sizes[0] == 4  # and then the floor of the cell at weight 0
-    asked_for = cells.of(spec.read(tmp_path / "spec.toml"), tmp_path / "runs", Quiet()).cells
+    asked_for = planning.of(spec.read(tmp_path / "spec.toml"), tmp_path / "runs", Quiet()).cells
     for cell in asked_for:
         assert accuracies(tmp_path / "runs", cell) == alone(sdc, tmp_path / "runs", cell)
         assert (tmp_path / "runs" / cell.folder / "floor.json").is_file() == (cell.request.weight == 0)

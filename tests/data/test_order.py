@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from torchvision.datasets import FashionMNIST, ImageFolder
+from torchvision.datasets import FashionMNIST
 
 from sdc.data import canonical, class_names, image_folder, tiny_classes
 from sdc.data.reading import reader
@@ -221,19 +221,6 @@ def test_classes_of_one_side_alone_are_listed_with_those_of_the_other(tmp_path: 
 # The orders of Tiny ImageNet.
 
 
-def test_labels_of_an_image_folder_become_ours(tmp_path: Path) -> None:
-    """ImageFolder itself numbers some of the folders; the map says for each label of its which line of wnids.txt it is."""
-    for wnid in tiny_classes.WNIDS:
-        as_folder(tmp_path / "train", {f"{wnid}/images/0.png": plain(0, (2, 2))})
-    theirs = ImageFolder(str(tmp_path / "train"))
-    labels = torch.tensor(theirs.targets)
-    ours = tiny_classes.relabelled(labels, "sorted")
-    assert [tiny_classes.WNIDS[label] for label in ours] == theirs.classes
-    assert tiny_classes.relabelled(ours, "wnids.txt", "sorted").tolist() == labels.tolist()
-    assert ours.tolist() != labels.tolist()
-    assert sorted(ours.tolist()) == list(range(200))
-
-
 def test_a_folder_of_wnids_or_words_is_in_the_order_of_wnids_txt(tmp_path: Path) -> None:
     names = list(tiny_classes.WNIDS)
     found = load("tinyimagenet", folder(tmp_path / "d", names, test="val"))
@@ -242,13 +229,3 @@ def test_a_folder_of_wnids_or_words_is_in_the_order_of_wnids_txt(tmp_path: Path)
     assert (found.train.labels == torch.arange(200)).all()
     words = [name.split(",")[0].replace(" ", "_") for name in tiny_classes.WORDS]
     assert canonical.arranged("tinyimagenet", sorted(words), "x") == words
-
-
-def test_the_map_between_orders_is_a_permutation_also_of_soft_labels() -> None:
-    have, want = ("c", "a", "b"), ("a", "b", "c")
-    assert tiny_classes.places(have, want) == [2, 0, 1]
-    soft = torch.tensor([[0.7, 0.2, 0.1]])  # of c, a, b
-    assert torch.equal(soft[:, tiny_classes.places(want, have)], torch.tensor([[0.2, 0.1, 0.7]]))
-    for wrong in (("a", "b"), ("a", "b", "d"), ("a", "a", "b")):
-        with pytest.raises(FatalError, match="do not hold the same names"):
-            tiny_classes.places(have, wrong)

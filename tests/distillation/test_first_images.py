@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 
 from sdc.adapters.base import Job as Asked
 from sdc.adapters.registry import ADAPTERS
-from sdc.bench import cells, spec
+from sdc.bench import cells, planning, spec
 from sdc.data import sets, store
 from sdc.evaluation.view import View, Whitening, normalised
 from sdc.ground.errors import FatalError
@@ -165,7 +165,7 @@ steps = 3
 def planned(tmp_path: Path, **fields: Any) -> cells.Bench:
     words = {"datasets": '["digits"]', "starts": '[""]', "more": ""} | fields
     (tmp_path / "spec.toml").write_text(SPEC.format(**words))
-    return cells.of(spec.read(tmp_path / "spec.toml"), tmp_path / "runs", Quiet())
+    return planning.of(spec.read(tmp_path / "spec.toml"), tmp_path / "runs", Quiet())
 
 
 def test_a_spec_compares_runs_that_begin_from_parts(fake_upstream: fake.Fake, tmp_path: Path) -> None:

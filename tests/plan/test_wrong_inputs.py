@@ -163,7 +163,10 @@ def test_what_is_said_of_a_set_that_says_it_itself_is_refused(sdc: Sdc, tmp_path
         outcome = sdc("evaluate", file, *words, "--json")
         assert outcome.code == 1, words
         said = words[0] if words[0] != "--set" else "--set mean"
-        assert outcome.json["error"] == f"{file} says itself what it holds: {said} is for .pt files. Leave it out"
+        assert (
+            outcome.json["error"]
+            == f"{file} says itself what it holds: {said} is for .pt files, and other sets made elsewhere. Leave it out"
+        )
     data = shades(tmp_path / "two", ("a", "b"))
     error = sdc("evaluate", file, "--data", data, "--json").json["error"]
     assert error.startswith(f"the set has 10 classes, of digits, and {data} has 2.")

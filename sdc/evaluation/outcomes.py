@@ -1,6 +1,6 @@
 """Results of sets made elsewhere, kept beside the runs, so that a report shows them and what was assumed of them.
 
-`FOLDER/<file>-<dataset>-<key>/result.json`: what `sdc evaluate --json` prints, with the command that gives it again,
+`elsewhere/<file>-<dataset>-<key>/result.json`: what `sdc evaluate --json` prints, with the command that gives it again,
 hashes, library versions and the device. The key is a hash of all that shapes it: the same command writes it anew.
 """
 
@@ -18,11 +18,9 @@ from torch import Tensor
 
 from sdc.evaluation.protocol import to_dict
 from sdc.evaluation.scoring import Result, Subject
-from sdc.ground import hardware
+from sdc.ground import hardware, paths
 from sdc.ground.errors import FatalError
 from sdc.ground.files import write_text
-
-FOLDER = "elsewhere"
 
 
 def refuse(path: Path, runs: Path) -> FatalError:
@@ -47,7 +45,7 @@ def keep(path: Path, subjects: Sequence[Subject], result: Result, again: Sequenc
         "device": hardware.facts(hardware.device()),
     }
     plain = re.sub(r"[^A-Za-z0-9_.]+", "-", f"{path.resolve().stem}-{result['dataset']}").strip("-.")[:80]
-    folder = runs.resolve() / FOLDER / f"{plain}-{_key(first, own)}"
+    folder = runs.resolve() / paths.ELSEWHERE / f"{plain}-{_key(first, own)}"
     write_text(folder / "result.json", json.dumps(result | own, indent=1) + "\n")
     return result | own | {"kept": str(folder)}
 
