@@ -163,3 +163,19 @@ def test_labels_beside_a_folder_of_images_are_not_passed_over(tmp_path: Path) ->
     assert read(tmp_path).made.labels.equal(torch.arange(10))
     torch.save(SOFT, tmp_path / "soft_labels.pt")
     assert "holds images a class, and soft_labels.pt beside their folders" in refused(tmp_path)
+
+
+@pytest.mark.parametrize("given", ["raw", ""])
+def test_data_in_their_published_form_are_called_what_they_are(given: str, sdc: Sdc, tmp_path: Path) -> None:
+    raw = tmp_path / "my data" / "FashionMNIST" / "raw"
+    raw.mkdir(parents=True)
+    for stem in ("train", "t10k"):
+        grey = torch.randint(256, (10, 28, 28), generator=torch.Generator().manual_seed(0)).to(torch.uint8)
+        sizes = b"".join(side.to_bytes(4, "big") for side in grey.shape)
+        (raw / f"{stem}-images-idx3-ubyte").write_bytes(b"\0\0\x08\x03" + sizes + grey.numpy().tobytes())
+        (raw / f"{stem}-labels-idx1-ubyte").write_bytes(b"\0\0\x08\x01\0\0\0\x0a" + bytes(range(10)))
+    folder = files(tmp_path / "set", any=(IMAGES[:, :1, 2:30, 2:30], LABELS))
+    brief = ("--networks", 1, "--model", "ConvNetD1", "--set", "epochs=0", "--json")
+    told = sdc("evaluate", folder, "--data", raw.parent / given, *brief).json
+    assert told["dataset"] == "fashionmnist"
+    assert (told["assumptions"]["mean"], told["assumptions"]["std"]) == ([0.2861], [0.3530])
