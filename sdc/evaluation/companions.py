@@ -15,7 +15,7 @@ _WORDS = {
     RATE: {"lr", "lrs"},
 }
 """Of the words of a file's name, one of these says what it holds."""
-_MORE = {"soft", "hard", "syn", "synthetic", "distilled", "learned", "zca"}
+_MORE = {"ema", "soft", "hard", "syn", "synthetic", "distilled", "learned", "zca"}
 """Words that may stand in one of two names that belong together."""
 _ENDS = (".pt", ".pth")
 
