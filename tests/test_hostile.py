@@ -272,10 +272,10 @@ def test_a_tensor_that_repeats_one_number_is_not_spread_out(sdc: Sdc, tmp_path: 
         torch.zeros(10, 3),
         {"data": [[torch.zeros(10, 3, 32, 32)]]},
         {"data": [7]},
-        {"data": [[torch.zeros(10, 3, 32, 32), [0] * 10]]},
+        {"data": [[torch.zeros(10, 3, 32, 32), ["0"] * 10]]},
         {"data": [[torch.zeros(0, 3, 32, 32), torch.zeros(0, dtype=torch.int64)]]},
     ],
-    ids=["no images", "no labels", "a number", "labels in a list", "none"],
+    ids=["no images", "no labels", "a number", "words for labels", "none"],
 )
 def test_a_torch_file_of_another_shape_is_an_error_not_a_crash(content: Any, sdc: Sdc, tmp_path: Path) -> None:
     name = "images_1.pt" if isinstance(content, torch.Tensor) else "res_DC_x.pt"

@@ -36,6 +36,10 @@ class Found:
 def files_in(folder: Path) -> list[Path]:
     """The one set of experts in a folder or below it, in the order of their numbers."""
     root, sets = folder.expanduser(), dict[Path, dict[int, Path]]()
+    if not root.is_dir():
+        raise FatalError(
+            f"{folder} {'is a file' if root.exists() else 'does not exist'}. Name the folder of the experts"
+        )
     for file in root.rglob("replay_buffer_*.pt"):
         if number := re.fullmatch(r"replay_buffer_(\d+)\.pt", file.name):
             sets.setdefault(file.parent, {})[int(number[1])] = file

@@ -70,6 +70,8 @@ def read(content: Held, dataset: Dataset, name: str, stated: Stated) -> list[Fou
     path, told = content.path, content.told
     if told is None:
         stated = replace(stated, zca=whitened(path, stated.zca))
+    elif stated.zca and not told.whitening:
+        raise FatalError(f"{path} says itself that its images are not whitened: leave out --zca")
     if stated.zca and (stated.mean or stated.std):
         raise FatalError(f"{path}: whitened images are not normalised as well: leave out --zca, or --set mean and std")
     numbers = _chosen(content, stated.experiment)

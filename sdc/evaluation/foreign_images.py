@@ -17,20 +17,37 @@ RANGES = ("normalised", "1", "255")
 def whitened(path: Path, zca: bool | None) -> bool:
     """Whether the images are whitened. Raises FatalError where nobody says so and the files beside it do.
 
-    The scripts that whiten save images_N.pt as networks see them, and images_zca_N.pt with the whitening undone.
+    The scripts that whiten save images_N.pt as networks see them, and images_zca_N.pt with the whitening undone, of
+    some steps alone; so any copy in their folder tells it of all.
     """
     if is_copy(path) and zca is not False:
-        original = path.with_name(path.name.replace("images_zca_", "images_", 1))
         raise FatalError(
-            f"{path} is the un-whitened copy of a whitened set, which no network learned from: give {original} and "
-            "--zca instead (or --no-zca to take this file for pixels that were never whitened)"
+            f"{path} is the un-whitened copy of a whitened set, which no network learned from: {_instead(path)} "
+            "(or --no-zca to take this file for pixels that were never whitened)"
         )
-    copy = path.with_name(path.name.replace("images_", "images_zca_", 1))
-    if zca is None and not is_copy(path) and copy != path and copy.is_file():
+    if zca is None and not is_copy(path) and (copy := _copy_beside(path)):
         raise FatalError(
             f"{copy.name} beside {path} means that the set is whitened: give --zca (or --no-zca if it is not)"
         )
     return bool(zca)
+
+
+def _instead(copy: Path) -> str:
+    """What to give in place of an un-whitened copy; that of FTD's averages lacks the ema_ of their names."""
+    own = copy.name.replace("images_zca_", "images_", 1)
+    named = [copy.with_name(name) for name in (own, f"ema_{own}")]
+    if there := [path for path in named if path.is_file()]:
+        return f"give {' or '.join(map(str, there))} and --zca instead"
+    return f"give {own}, which its script saved with it and which is not beside it, and --zca instead"
+
+
+def _copy_beside(path: Path) -> Path | None:
+    """An un-whitened copy in the folder of images_*.pt, that of the same step if there is one."""
+    if "images_" not in path.name:
+        return None
+    copies = sorted(other for other in path.parent.iterdir() if is_copy(other) and other.is_file())
+    step = path.stem.rpartition("images_")[2]
+    return next((copy for copy in copies if copy.stem.endswith(f"images_zca_{step}")), next(iter(copies), None))
 
 
 def is_copy(path: Path) -> bool:

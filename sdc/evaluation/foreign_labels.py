@@ -13,6 +13,10 @@ KINDS = ("hard", "probabilities", "logits")
 _NEVER = -1000.0
 """A logit whose softmax is exactly 0, and which is finite, as the logarithm of 0 is not."""
 
+_NEARLY = "nearly probabilities"
+_ROUNDED, _OFF = 0.01, 0.1
+"""How far a rounded probability may lie beyond 0 and 1, and the sum of a row beside 1."""
+
 
 @dataclass(frozen=True)
 class Labels:
@@ -32,7 +36,7 @@ def understood(stored: Tensor, images: int, name: str, classes: int, asked: str 
     if asked and asked not in KINDS:
         raise unknown("kind of labels", asked, list(KINDS))
     told = stored.detach().cpu()
-    told = told[:, 0] if told.ndim == 2 and told.shape[1] == 1 else told
+    told = told.flatten() if told.ndim > 1 and told.numel() == images == max(told.shape) else told
     if told.ndim not in (1, 2) or told.is_complex():
         raise ValueError(f"labels are {told.dtype} of shape {list(told.shape)}, neither [N] nor [N, {classes}]")
     if len(told) != images:
@@ -65,11 +69,22 @@ def _rows(told: Tensor, name: str, classes: int, asked: str | None) -> Labels:
     if (odd := rows.isnan().any(1) | ~rows.amax(1).isfinite()).any():
         raise ValueError(f"the label of image {int(odd.nonzero()[0])} is not finite")
     kind = asked or _kind(told, rows)
+    if kind == _NEARLY:
+        where = int(_unlike(told, rows).nonzero()[0])
+        raise ValueError(
+            f"labels are rows of nearly probabilities: that of image {where} sums to {float(rows[where].sum()):g}, and "
+            f"its least number is {float(rows[where].min()):g}. Give --labels probabilities to have each divided by "
+            "its sum, or --labels logits"
+        )
     because = f", by --labels {kind}" if asked else ""
     if kind == "hard":
         return Labels(rows.argmax(1), kind, f"hard, the largest of each row{because}")
     if kind == "logits":
         return Labels(told.float(), kind, f"logits{because or ' (their rows are no probabilities)'}")
+    if _are_nearly(rows) and not _are_probabilities(told, rows):
+        whole = rows.clamp_min(0)
+        words = f"probabilities{because}, each row divided by its sum"
+        return Labels(_logits(whole / whole.sum(1, keepdim=True)), kind, words)
     if not _are_probabilities(told, rows):
         where = int(_unlike(told, rows).nonzero()[0])
         raise ValueError(
@@ -94,7 +109,7 @@ def in_order(images: int, name: str, classes: int, missing: str, asked: str | No
 
 
 def kind_of(told: Tensor) -> str:
-    """What rows [N,K] are taken for where nobody says it."""
+    """What rows [N,K] are taken for where nobody says it: one of KINDS, or that they are nearly probabilities."""
     return _kind(told, told.double())
 
 
@@ -103,11 +118,19 @@ def _kind(told: Tensor, rows: Tensor) -> str:
         return "hard"
     if not told.is_floating_point():
         raise ValueError("labels are rows of whole numbers, not all of one 1 and zeros: give --labels logits or hard")
-    return "probabilities" if _are_probabilities(told, rows) else "logits"
+    if _are_probabilities(told, rows):
+        return "probabilities"
+    return _NEARLY if _are_nearly(rows) else "logits"
 
 
 def _are_probabilities(told: Tensor, rows: Tensor) -> bool:
     return not bool(_unlike(told, rows).any())
+
+
+def _are_nearly(rows: Tensor) -> bool:
+    """Whether rows may be probabilities that were rounded: to two decimals, or to 8 bit."""
+    sums = rows.sum(1)
+    return bool(((rows >= -_ROUNDED) & (rows <= 1 + _ROUNDED)).all() and ((sums - 1).abs() <= _OFF).all())
 
 
 def _unlike(told: Tensor, rows: Tensor) -> Tensor:

@@ -24,6 +24,9 @@ METADATA = "metadata.json"
 WHITENING = "whitening.safetensors"
 """Beside an export of whitened images: tensors zca_mean [d] and zca_matrix [d, d]; of FILE.parquet, FILE.parquet's own
 name and a dot stand before it."""
+_TRAIN = "train"
+_LITTLE = 0.01
+"""A share of clipped values that costs next to nothing."""
 NEEDED = ("dataset", "classes", "shape", "mean", "std", "labels", "protocol")
 DAMAGE = (KeyError, TypeError, ValueError, AttributeError, IndexError, OSError, csv.Error)
 
@@ -35,11 +38,13 @@ def found(path: Path) -> Held | None:
     """
     if path.is_file() and _is_parquet(path):
         return _parquet(path)
+    if path.is_dir() and path.resolve().name == _TRAIN and _facts(path.resolve().parent / METADATA):
+        return found(path.resolve().parent)
     folder = path if path.is_dir() else path.parent
     facts = _facts(folder / METADATA)
     if facts is None:
         return None
-    if path.is_dir() and (folder / "train").is_dir():
+    if path.is_dir() and (folder / _TRAIN).is_dir():
         return _checked(folder, facts, lambda: _pictures(folder, facts))
     files = [path] if path.is_file() else _images(folder)
     if len(files) != 1 or (path.is_file() and path not in _images(folder)):
@@ -159,8 +164,12 @@ def _logits(file: Path, names: Sequence[str], classes: int) -> Tensor:
 
 def _loss(facts: Facts) -> str:
     """What 8-bit images have lost."""
-    outside = f"{100 * float(facts.get('clipped', 0)):.3g} % of their values were clipped to [0, 1]"
-    return f"they are rounded to 8 bit, and {outside}, so scores differ a little from those of the set itself"
+    share = float(facts.get("clipped", 0))
+    outside = f"{100 * share:.3g} % of their values were clipped to [0, 1]"
+    differ = "a little from those of the set itself"
+    if share > _LITTLE:
+        differ = "from those of the set itself: export it --to pt or parquet, which keep it whole"
+    return f"they are rounded to 8 bit, and {outside}, so scores differ {differ}"
 
 
 def _is_parquet(path: Path) -> bool:

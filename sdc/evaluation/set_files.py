@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from sdc.data import torchvision_folders
 from sdc.data.reading import Read, reader, stem
 from sdc.data.sets import Dataset
 from sdc.evaluation import distilled, experiments, foreign, label_order, networks, outcomes, set_layouts, shown
@@ -155,7 +156,7 @@ def _foreign(request: Request, read: Read, watch: Watch) -> Asked:
     held = set_layouts.held(request.path)
     told = held.told
     of_set = told.dataset if told else dataset_in(held.path.name)
-    name = request.dataset or of_set or (stem(request.data) if request.data else "")
+    name = request.dataset or of_set or (_called(request.data) if request.data else "")
     if not name:
         raise FatalError(f"{request.path} does not say of which data it is: give --dataset NAME or --data PATH")
     own = told is not None and not (request.dataset or request.data)
@@ -175,6 +176,12 @@ def _foreign(request: Request, read: Read, watch: Watch) -> Asked:
     assumptions = found[0].assumptions | {"test_images": seen}
     about = {"assumed": found[0].said, "assumptions": assumptions, "run": str(request.path.resolve())}
     return Asked(subjects, name, about | images)
+
+
+def _called(data: Path) -> str:
+    """The dataset known by name whose published files these are, else what they are called."""
+    published = torchvision_folders.choose(data, stem(data)) if data.is_dir() else None
+    return published.dataset if published and not published.doubt else stem(data)
 
 
 def _of_images(data: Dataset, found: DistilledSet) -> dict[str, Any]:

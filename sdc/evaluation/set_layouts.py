@@ -9,12 +9,14 @@ from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from sdc.data.members import is_image
-from sdc.evaluation import file_kinds, own_exports, plain_arrays, set_pictures
+from sdc.evaluation import companions, file_kinds, own_exports, plain_arrays, set_pictures
 from sdc.evaluation.file_kinds import LAYOUTS
+from sdc.evaluation.foreign_images import is_copy
 from sdc.evaluation.held import APART, PAIR, TOGETHER, Held, beside
 from sdc.evaluation.tensor_files import solid, stored
 from sdc.ground.errors import FatalError
@@ -59,34 +61,59 @@ def _file(path: Path) -> Held:
 def _torch(path: Path, content: Any) -> Held:  # noqa: ANN401 - whatever the file holds
     if isinstance(content, Mapping):
         data = content.get("data")
-        if isinstance(data, list | tuple) and data and not _plain(data):
-            return Held(path, TOGETHER, [_pair(each, path) for each in data])
-        return _named(path, content)
-    if isinstance(content, list | tuple) and len(content) == 2:
+        if isinstance(data, list | tuple) and data and not _plain(data) and not _stacked(data):
+            return _experiments(path, data)
+        return _named(path, data if isinstance(data, Mapping) else content)
+    if isinstance(content, list | tuple) and (len(content) == 2 or _is_with_rate(content)):
         return _two(path, *content)
-    if isinstance(content, Tensor) and "images" in path.name:
+    if isinstance(content, Tensor) and "images" in path.name.lower():
         return _apart(path, content)
     if isinstance(content, Tensor) and content.ndim == 4:
-        return Held(path, PAIR, [(solid(content, path), None)], notes=("images alone",))
+        return _alone(path, PAIR, solid(content, path), None, ("images alone",))
+    if what := companions.kind(path):
+        raise FatalError(f"{path} holds the {what} of a set, by its name: give the file of its images instead")
     raise file_kinds.unlike(path, _shape(content))
 
 
+def _experiments(path: Path, data: list[Any] | tuple[Any, ...]) -> Held:
+    """Images and labels of each, or those of the only one themselves."""
+    if len(data) == 2 and isinstance(data[0], Tensor) and data[0].ndim > 3:
+        return _two(path, *data)
+    return Held(path, TOGETHER, [_pair(each, path) for each in data])
+
+
 def _pair(value: Any, path: Path) -> tuple[Tensor, Tensor | None]:  # noqa: ANN401
-    images, labels = value if isinstance(value, list | tuple) and len(value) == 2 else (None, None)
-    return solid(images, path), solid(labels, path)
+    if not isinstance(value, list | tuple) or len(value) != 2:
+        raise file_kinds.unlike(path, f"experiments under 'data', of which one is {_shape(value)}, and no pair")
+    return _images(value[0], path), _labels(value[1], path)
 
 
-def _two(path: Path, first: Any, second: Any) -> Held:  # noqa: ANN401
-    """Images and labels as a pair; which of the two is which, their dimensions tell."""
-    if not isinstance(first, Tensor) or first.ndim < 3:
+def _is_with_rate(content: list[Any] | tuple[Any, ...]) -> bool:
+    """Whether these are images, labels and a rate."""
+    has_images = (bool(_stacked(each)) or (isinstance(each, Tensor) and each.ndim > 2) for each in content[:2])
+    return len(content) == 3 and _is_one(content[2]) and any(has_images)
+
+
+def _is_one(value: Any) -> bool:  # noqa: ANN401
+    """Whether it is one number."""
+    return value.numel() == 1 if isinstance(value, Tensor) else isinstance(value, int | float | np.number)
+
+
+def _two(path: Path, first: Any, second: Any, rate: Any = None) -> Held:  # noqa: ANN401
+    """Images and labels as a pair, and perhaps a rate; which of the two is which, their dimensions tell."""
+    first, second = _stacked(first) or [first], _stacked(second) or [second]
+    if not isinstance(first[0], Tensor) or first[0].ndim < 3:
         first, second = second, first
-    if not isinstance(first, Tensor):
+    if not isinstance(first[0], Tensor):
         raise file_kinds.unlike(path, "a pair that holds no tensor of images")
-    images = solid(first, path)
+    images = solid(first[0], path)
     note, of_pixels = "a pair of images and labels", None
+    if rate is not None:
+        note = "images, labels and a rate"
     if path.name == "data.pt" and images.is_floating_point() and images.numel() and _is_pixels(images):
         note, of_pixels = f"{note}, taken for IDC's, whose values are pixels from 0 to 1", "1"
-    return Held(path, PAIR, [(images, _labels(second, path))], notes=(note,), range=of_pixels)
+    lr = None if rate is None else _rate(rate, path)
+    return Held(path, PAIR, [(images, _labels(second[0], path))], lr, (note,), range=of_pixels)
 
 
 def _is_pixels(images: Tensor) -> bool:
@@ -100,13 +127,15 @@ def _named(path: Path, content: Mapping[Any, Any]) -> Held:
     image, label, rate = (_called(named, known, path) for known in (IMAGES, LABELS, RATES))
     if image is None:
         raise file_kinds.unlike(path, f"entries {_few(named)}, none of them called {', '.join(IMAGES[:7])}")
-    labels = None if label is None else _labels(named[label], path)
+    images, labels = _images(named[image], path), None if label is None else _labels(named[label], path)
     lr = None if rate is None else _rate(named[rate], path)
     others = [name for name in named if name not in (image, label, rate)]
-    note = f"images under {image!r}, {f'labels under {label!r}' if label else 'no labels'}"
+    note = f"images under {image!r}, {'no labels' if labels is None else f'labels under {label!r}'}"
     note += f", the rate under {rate!r}" if rate else ""
     note += f"; not read: {_few(others)}" if others else ""
-    return Held(path, PAIR, [(solid(named[image], path), labels)], lr, (note,))
+    return (
+        _alone(path, PAIR, images, lr, (note,)) if labels is None else Held(path, PAIR, [(images, labels)], lr, (note,))
+    )
 
 
 def _called(named: Mapping[str, Any], known: tuple[str, ...], path: Path) -> str | None:
@@ -121,14 +150,31 @@ def _is_known(name: str) -> bool:
     return name.lower() in (*IMAGES, *LABELS, *RATES)
 
 
-def _labels(value: Any, path: Path) -> Tensor:  # noqa: ANN401
-    """Labels as a tensor; a list of numbers, or of rows of them, is as good."""
-    if isinstance(value, Tensor):
-        return solid(value, path)
+def _images(value: Any, path: Path) -> Tensor:  # noqa: ANN401
+    """Images as a tensor; a list of them is as good."""
+    return solid((_stacked(value) or [value])[0], path)
+
+
+def _labels(value: Any, path: Path) -> Tensor | None:  # noqa: ANN401
+    """Labels as a tensor; a list of numbers, or of rows of them, is as good. None stands for no labels."""
+    value = (_stacked(value) or [value])[0]
+    if value is None or isinstance(value, Tensor):
+        return value if value is None else solid(value, path)
     rows = isinstance(value, list | tuple) and all(isinstance(row, list | tuple) and _plain(row) for row in value)
     if not isinstance(value, list | tuple) or not (_plain(value) or (rows and len({len(row) for row in value}) == 1)):
-        raise file_kinds.unlike(path, f"images with labels that are {_shape(value)}")
+        kinds = sorted({type(each).__name__ for each in value})[:3] if isinstance(value, list | tuple) else []
+        of = f" ({', '.join(kinds)}), and no numbers" if kinds else ""
+        raise file_kinds.unlike(path, f"images with labels that are {_shape(value)}{of}")
     return torch.tensor(value)
+
+
+def _stacked(value: Any) -> list[Tensor]:  # noqa: ANN401
+    """A list of tensors of one shape, or of numbers as numpy's, as the one tensor that it means; else nothing."""
+    parts = list(value) if isinstance(value, list | tuple) else []
+    parts = [torch.tensor(each.item()) if isinstance(each, np.generic) else each for each in parts]
+    if not parts or not all(isinstance(each, Tensor) for each in parts):
+        return []
+    return [torch.stack(parts)] if len({(each.shape, each.dtype) for each in parts}) == 1 else []
 
 
 def _plain(value: list[Any] | tuple[Any, ...]) -> bool:
@@ -136,27 +182,34 @@ def _plain(value: list[Any] | tuple[Any, ...]) -> bool:
 
 
 def _rate(value: Any, path: Path) -> float:  # noqa: ANN401
-    number = solid(value, path) if isinstance(value, Tensor) else torch.tensor(value if type(value) is float else -1.0)
-    if number.numel() != 1 or not 0 < float(number) < float("inf"):
-        raise FatalError(f"{path} holds a learning rate that is no positive number: {_shape(value)}")
-    return float(number)
+    if not _is_one(value) or isinstance(value, bool) or not 0 < float(value) < float("inf"):
+        told = f"{float(value):g}" if _is_one(value) else _shape(value)
+        raise FatalError(f"{path} holds a learning rate that is no positive number: {told}")
+    return float(value)
 
 
 def _apart(path: Path, content: Tensor) -> Held:
     """Images, with labels and the rate of the same step in files of their own."""
-    labels, rate = (beside(path, what) for what in ("labels", "lr"))
-    images = solid(content, path)
-    lr = _rate(stored(rate), rate) if rate.is_file() else None
+    rate = companions.of(path, companions.RATE)
+    lr = _rate(stored(rate), rate) if rate else None
     notes = ("its script saved it for its accuracy on test images",) if "images_best." in path.name else ()
-    if labels.is_file():
-        return Held(path, APART, [(images, solid(stored(labels), labels))], lr, notes)
-    start = path.name.partition("images")[0] + "labels_"
-    if others := sorted(other.name for other in path.parent.iterdir() if other.name.startswith(start)):
+    return _alone(path, APART, solid(content, path), lr, notes)
+
+
+def _alone(path: Path, layout: str, images: Tensor, lr: float | None, notes: tuple[str, ...]) -> Held:
+    """Images of a file that holds no labels, with those of a file beside it if there is one."""
+    if labels := companions.of(path, companions.LABELS):
+        usual = labels == beside(path, companions.LABELS)
+        named = notes if usual else (*notes, f"labels of {labels.name} beside it")
+        return Held(path, layout, [(images, _labels(stored(labels), labels))], lr, named)
+    if others := [other.name for other in companions.all_of(path, companions.LABELS)]:
+        missing = f"{beside(path, companions.LABELS)} does not exist, and labels of other steps do"
         raise FatalError(
-            f"{labels} does not exist, and labels of other steps do ({_few(others)}): give the images of one of those "
-            "steps. If this set's images are in the order of their classes, keep them in a folder of their own"
+            f"{missing if layout == APART else f'{path} holds no labels, and files beside it do'} ({_few(others)}): "
+            "give the images of one of those steps, or both in one file. If this set's images are in the order of "
+            "their classes, keep them in a folder of their own"
         )
-    return Held(path, APART, [(images, None)], lr, notes)
+    return Held(path, layout, [(images, None)], lr, notes)
 
 
 def _folder(path: Path) -> Held:
@@ -164,7 +217,17 @@ def _folder(path: Path) -> Held:
     if exported := own_exports.found(path):
         return exported
     files = [file for file in sorted(path.iterdir()) if file.is_file() and not file.name.startswith(".")]
-    sets = [file for file in files if file.suffix.lower() in TENSORS and not _companion(file.name)]
+    tensors = [file for file in files if file.suffix.lower() in TENSORS]
+    sets = [file for file in tensors if not _companion(file.name)]
+    if not all(companions.kind(file) for file in sets):
+        sets = [file for file in sets if not companions.kind(file)]
+    elif copies := [file for file in tensors if is_copy(file)]:
+        return held(copies[-1])
+    elif sets and any(is_image(PurePosixPath(file.name)) for file in path.glob("*/*")):
+        raise FatalError(
+            f"{path} holds images a class, and {_few([file.name for file in sets])} beside their folders. To have the "
+            "names of those for labels, move that elsewhere; other labels belong into one file with the images"
+        )
     if not sets:
         _refuse_above(path)
         return set_pictures.read(path)

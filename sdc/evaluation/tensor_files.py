@@ -113,6 +113,7 @@ def solid(content: Any, path: Path) -> Tensor:  # noqa: ANN401 - whatever the fi
         raise FatalError(f"{path} is no distilled set of a layout known here. {LAYOUTS}")
     if content.layout != torch.strided or content.numel() * content.element_size() > content.untyped_storage().nbytes():
         raise FatalError(
-            f"{path} holds a tensor of {list(content.shape)} that repeats a few numbers, so it is not read"
+            f"{path} holds a tensor of {list(content.shape)} that repeats a few numbers (expand), so it is not read. "
+            f"Save it whole where it is made: torch.save(images.contiguous(), ...)"
         )
     return content

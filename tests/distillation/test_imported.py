@@ -271,6 +271,9 @@ def test_experts_that_differ_or_diverged_are_refused(taken_in: Import, tmp_path:
 def test_no_files_and_several_sets_are_refused(taken_in: Import, buffers: Path, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     assert "holds no replay_buffer_*.pt" in refused(taken_in(tmp_path / "empty"))
+    assert "nowhere does not exist. Name the folder of the experts" in refused(taken_in(tmp_path / "nowhere"))
+    (tmp_path / "replay_buffer_0.pt").touch()
+    assert "replay_buffer_0.pt is a file" in refused(taken_in(tmp_path / "replay_buffer_0.pt"))
     saved(buffers.parents[1] / "more", [1])
     assert "several sets" in refused(taken_in(buffers.parents[1]))
 

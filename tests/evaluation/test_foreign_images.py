@@ -156,10 +156,24 @@ def test_a_whitened_set_is_known_by_its_un_whitened_copy(tmp_path: Path) -> None
     assert "leave out --zca, or --set mean and std" in refused(path, zca=True, mean=(0.5,))
 
 
-def test_the_moving_averages_of_whitened_sets_have_copies_too(tmp_path: Path) -> None:
+@pytest.mark.parametrize("copy", ["images_zca_1.pt", "ema_images_zca_1.pt"])  # FTD's script leaves ema_ out
+def test_the_moving_averages_of_whitened_sets_have_copies_too(copy: str, tmp_path: Path) -> None:
     path = save(tmp_path, right()).rename(tmp_path / "ema_images_1.pt")
-    torch.save(right(), tmp_path / "ema_images_zca_1.pt")
-    assert "means that the set is whitened" in refused(path)
+    torch.save(right(), tmp_path / copy)
+    assert f"{copy} beside {path} means that the set is whitened" in refused(path)
+    assert f"give {path} and --zca instead" in refused(tmp_path / copy)
+    assert read(path, zca=True).made.view.whitening is not None
+
+
+@pytest.mark.parametrize("name", ["best", "20"])
+def test_a_copy_of_one_step_tells_it_of_all_steps(name: str, tmp_path: Path) -> None:
+    path = save(tmp_path, right(), name)
+    copy = tmp_path / "images_zca_10.pt"
+    torch.save(right(), copy)
+    torch.save(torch.arange(10), tmp_path / "labels_10.pt")
+    assert f"{copy.name} beside {path} means that the set is whitened" in refused(path)
+    assert read(path, zca=False).made.view.whitening is None
+    assert "give images_10.pt, which its script saved with it and which is not beside it" in refused(copy)
 
 
 def test_pixels_of_a_whitened_set_are_whitened_as_the_test_images_are(tmp_path: Path) -> None:

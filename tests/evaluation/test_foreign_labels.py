@@ -40,13 +40,27 @@ def refused(folder: Path, told: Tensor, **stated: Any) -> str:
         HARD.float(),
         HARD.double()[:, None],
         HARD[:, None],
+        HARD[None],
+        HARD[:, None, None],
         HARD.to(torch.uint8),
         HARD.int(),
         torch.eye(10)[HARD],
         torch.eye(10, dtype=torch.int64)[HARD],
         torch.eye(10).bool()[HARD],
     ],
-    ids=["int64", "float", "double column", "column", "uint8", "int32", "one-hot", "whole one-hot", "bool one-hot"],
+    ids=[
+        "int64",
+        "float",
+        "double column",
+        "column",
+        "row",
+        "column of columns",
+        "uint8",
+        "int32",
+        "one-hot",
+        "whole one-hot",
+        "bool one-hot",
+    ],
 )
 def test_hard_labels_in_any_form(stored: Tensor, tmp_path: Path) -> None:
     found = read(tmp_path, stored)
@@ -74,6 +88,24 @@ def test_probabilities_are_learned_as_they_are(kind: torch.dtype, tmp_path: Path
     as_logits = read(tmp_path, stored, labels="logits")
     assert as_logits.made.labels.equal(stored.float())
     assert "labels logits, by --labels logits" in as_logits.said
+
+
+@pytest.mark.parametrize("form", ["two decimals", "8 bit", "a little below 0"])
+def test_rounded_probabilities_are_not_taken_for_logits(form: str, tmp_path: Path) -> None:
+    exact = LOGITS.softmax(1)
+    stored = {
+        "two decimals": (exact * 100).round() / 100,
+        "8 bit": (exact * 255).floor() / 255,
+        "a little below 0": exact - 0.001,
+    }[form]
+    error = refused(tmp_path, stored)
+    assert "labels are rows of nearly probabilities: that of image " in error
+    assert "Give --labels probabilities to have each divided by its sum, or --labels logits" in error
+    found = read(tmp_path, stored, labels="probabilities")
+    whole = stored.clamp_min(0)
+    torch.testing.assert_close(targets_of(found.made.labels), whole / whole.sum(1, keepdim=True), rtol=1e-5, atol=1e-8)
+    assert "each row divided by its sum" in found.said
+    assert read(tmp_path, stored, labels="logits").made.labels.equal(stored)
 
 
 def test_a_probability_of_0_stays_0_and_its_loss_finite(tmp_path: Path) -> None:

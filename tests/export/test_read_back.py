@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -169,6 +170,35 @@ def test_an_options_word_stands_above_an_export_s(exported: Any) -> None:
     white = SETS["whitened"]
     shutil.rmtree(out)
     assert read(exported(white, "pt"), zca=False).made.view.whitening is None
+
+
+def test_what_an_export_says_of_whitening_is_not_passed_over(exported: Any) -> None:
+    out = exported(SETS["hard, out of order"], "pt")
+    with pytest.raises(FatalError, match="says itself that its images are not whitened: leave out --zca"):
+        read(out, zca=True)
+    white = exported(SETS["whitened"], "parquet")
+    assert read(white, zca=True).made.images.equal(SETS["whitened"].images)
+
+
+@pytest.mark.parametrize("name", ["hard, out of order", "soft, with a rate", "whitened"])
+def test_the_folder_of_images_in_an_export_is_that_export(name: str, exported: Any) -> None:
+    out = exported(SETS[name], "folder")
+    whole, inside = read(out), read(out / "train")
+    assert inside.made.images.equal(whole.made.images)
+    assert inside.made.labels.equal(whole.made.labels)
+    assert inside.said == whole.said
+
+
+def test_how_much_was_clipped_decides_what_is_said_of_scores(exported: Any, tmp_path: Path) -> None:
+    made = SETS["hard, out of order"]
+    assert (
+        "so scores differ from those of the set itself: export it --to pt or parquet"
+        in read(exported(made, "folder")).said
+    )
+    within = replace(made, images=(made.images.sigmoid() - torch.tensor(MEAN).view(3, 1, 1)) / 0.5)
+    shutil.rmtree(tmp_path / "set-folder")
+    within = replace(within, view=replace(made.view, std=(0.5,) * 3))
+    assert "so scores differ a little from those of the set itself" in read(exported(within, "folder")).said
 
 
 def test_labels_are_those_of_data_with_the_classes_in_another_order(exported: Any) -> None:
