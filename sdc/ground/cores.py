@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 from collections.abc import Iterator, MutableMapping
 from contextlib import contextmanager
@@ -137,6 +136,8 @@ def share_out(folder: Path, count: int) -> None:
 
 
 def _taken(folder: Path) -> IO[str] | None:
+    import fcntl  # which Windows lacks, and the command line says so
+
     for file in sorted(folder.glob("*")):
         share = file.open("r+")
         try:
