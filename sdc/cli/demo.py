@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 WEIGHTS = (0.0, 2.0)
 FOLDER = Path("demo").resolve()
-STEPS, NETWORKS = 100, 5
+STEPS, NETWORKS = 80, 5
 _NEXT = {
     "verify dm --behaviour": "what the patch changes, and that it changes nothing else",
     "report demo/runs": "tables, figures and a page on these two runs",
