@@ -214,7 +214,7 @@ def report(made: Report, where: Path) -> None:
     for gone in (*made.found.unfinished, *made.compared.repeated):
         OUT.print(f"{gone.state}: {gone.folder}: {gone.reason.splitlines()[0]}", soft_wrap=True, markup=False)
     count, others = len(made.found.runs), len(made.found.elsewhere)
-    told = f"{count} runs" + (f", {others} sets made elsewhere" if others else "")
+    told = f"{count} runs" + (f", {others} set{'s' if others > 1 else ''} made elsewhere" if others else "")
     OUT.print(f"{told}; tables, figures and page: {where}", soft_wrap=True, markup=False)
 
 
