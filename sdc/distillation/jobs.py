@@ -85,8 +85,8 @@ def _threads(plan: Plan, batch: int, beside: int) -> int:
     if hardware.device() != "cpu":
         return 0
     slot = plan.slot
-    network = networks.build(plan.settings.model, slot.channels, slot.classes, slot.size, seed=0)
-    return cores.threads(batch * networks.multiply_adds(network, (1, slot.channels, slot.size, slot.size)), beside)
+    one = networks.multiply_adds(plan.settings.model, slot.channels, slot.classes, slot.size)
+    return cores.threads(batch * one, beside)
 
 
 def training(plan: Plan, work: Path) -> Job:

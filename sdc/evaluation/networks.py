@@ -8,7 +8,7 @@ literature's code creates them, so that one seed draws the same initial weights 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache, partial
 from typing import cast
@@ -229,22 +229,21 @@ def build(name: str, channels: int, classes: int, size: int, seed: int) -> Netwo
             raise
 
 
-def multiply_adds(network: nn.Module, shape: Sequence[int]) -> int:
-    """The multiply-adds of the convolutions and linear layers of `network` for one batch of images of this shape."""
+@cache
+def multiply_adds(name: str, channels: int, classes: int, size: int) -> int:
+    """The multiply-adds of the convolutions and linear layers of this network for one image; nothing is drawn."""
     counted: list[int] = []
 
     def count(layer: nn.Module, _: object, made: Tensor) -> None:
         weight = cast(Tensor, layer.weight)
         counted.append(made.numel() * weight[0].numel())
 
-    layers = [layer for layer in network.modules() if isinstance(layer, nn.Conv2d | nn.Linear)]
-    hooks = [layer.register_forward_hook(count) for layer in layers]
-    training = network.training
-    with torch.no_grad():
-        network.eval()(torch.zeros(*shape))
-    network.train(training)
-    for hook in hooks:
-        hook.remove()
+    with torch.device("meta"), warnings.catch_warnings(action="ignore"), torch.no_grad():
+        network = _BUILDERS[known(name)](channels, classes, size).eval()
+        for layer in network.modules():
+            if isinstance(layer, nn.Conv2d | nn.Linear):
+                layer.register_forward_hook(count)
+        network(torch.zeros(1, channels, size, size))
     return sum(counted)
 
 

@@ -191,8 +191,7 @@ def one(known: Known, task: Task, on_epoch: Tell) -> dict[str, Any]:
 def _threads(trial: Trial, model: str) -> int:
     """How many threads train a network of a trial; it depends on no other trial, for it decides the last bits."""
     batch, channels, size = min(trial.protocol.batch, len(trial.images)), *trial.images.shape[1:3]
-    work = batch * multiply_adds(_fresh(trial, model, 0), (1, channels, size, size))
-    return cores.threads(work, trial.protocol.networks)
+    return cores.threads(batch * multiply_adds(model, channels, classes(trial), size), trial.protocol.networks)
 
 
 def _score_together(

@@ -83,7 +83,7 @@ def trained(model: str, data: Dataset, view: View, protocol: Protocol, count: in
         epochs, images = protocol.epochs + 1, normalised(data.train.images, view).to(_device())
         labels = data.train.labels.to(images.device)
         watch.stage(f"training {len(missing)} {model} on {data.name}", len(missing) * epochs)
-        threads = _threads(made[0], view, protocol) if images.device.type == "cpu" else 0
+        threads = _threads(model, view, protocol) if images.device.type == "cpu" else 0
         tasks = [
             {"own": _own(seed, model, n), "order": _own(seed, model, n, "training"), "file": str(files[n])}
             for n in missing
@@ -100,8 +100,8 @@ def trained(model: str, data: Dataset, view: View, protocol: Protocol, count: in
     return Judges("trained", _placed(made), said)
 
 
-def _threads(network: nn.Module, view: View, protocol: Protocol) -> int:
-    work = protocol.batch * multiply_adds(network, (1, view.channels, view.size, view.size))
+def _threads(model: str, view: View, protocol: Protocol) -> int:
+    work = protocol.batch * multiply_adds(model, view.channels, len(view.classes), view.size)
     return cores.threads(work, NETWORKS)
 
 
