@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from socketserver import StreamRequestHandler, ThreadingTCPServer
 from typing import Any
 
 import pytest
@@ -107,6 +108,23 @@ def silent() -> Iterator[Server]:
         yield Server(f"https://127.0.0.1:{listener.getsockname()[1]}")
 
 
+@contextmanager
+def raw(answer: bytes) -> Iterator[Server]:
+    """Says these bytes, whatever it is asked, and closes the connection."""
+
+    class Bytes(StreamRequestHandler):
+        def handle(self) -> None:
+            while self.rfile.readline().strip():
+                pass
+            self.wfile.write(answer)
+
+    with ThreadingTCPServer(("127.0.0.1", 0), Bytes) as listener:
+        listener.daemon_threads = True
+        threading.Thread(target=listener.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
+        yield Server(f"http://127.0.0.1:{listener.server_address[1]}")
+        listener.shutdown()
+
+
 def says(status: int, kind: str = "", body: str = "", **headers: str) -> Answer:
     """The same to everything."""
     return lambda request: request.send(status, kind, body.encode(), **headers)
@@ -185,12 +203,10 @@ def free_network(monkeypatch: pytest.MonkeyPatch) -> None:
             monkeypatch.delenv(name, raising=False)
 
 
-def certificate(folder: Path, name: str = "server") -> Path:
-    """A certificate for 127.0.0.1 that is its own authority, with its key beside it."""
+def certificate(folder: Path, name: str = "server", host: str = "IP:127.0.0.1") -> Path:
+    """A certificate that is its own authority, for 127.0.0.1, with its key beside it."""
     made = folder / f"{name}.pem"
-    words = (
-        "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 -addext subjectAltName=IP:127.0.0.1"
-    )
+    words = f"req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 -addext subjectAltName={host}"
     files = ["-subj", f"/CN={name}", "-keyout", made.with_suffix(".key"), "-out", made]
     subprocess.run(["openssl", *words.split(), *files], check=True, capture_output=True)
     return made

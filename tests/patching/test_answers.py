@@ -87,6 +87,21 @@ def test_what_is_not_gits_smart_protocol_is_refused_with_what_came_instead(
     assert len(server.seen) < 10
 
 
+def test_what_is_not_even_http_is_refused_and_so_is_a_page_where_the_user_keeps_gits_record(
+    sdc: Sdc, fake_upstream: fake.Fake, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with servers.raw(b"SSH-2.0-Something\r\n") as server:
+        servers.lead(fake_upstream, server.url)
+        assert "what 127.0.0.1 answers is not git's smart protocol" in refused(sdc("apply", "fake"))
+
+    for record in (str(tmp_path / "record"), "1"):
+        monkeypatch.setenv("GIT_TRACE_CURL", record)
+        with servers.serving(says(200, "text/html", LOGIN)) as server:
+            servers.lead(fake_upstream, server.url)
+            assert "what 127.0.0.1 answers is not git's smart protocol" in refused(sdc("apply", "fake"))
+    assert "Welcome to our network" in (tmp_path / "record").read_text()
+
+
 def test_a_page_in_the_middle_is_refused_and_so_is_one_that_comes_when_files_are_asked_for(
     sdc: Sdc, fake_upstream: fake.Fake, traces: Path
 ) -> None:

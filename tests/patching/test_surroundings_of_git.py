@@ -56,6 +56,39 @@ def test_a_certificate_of_an_unknown_authority_is_refused_with_the_way_to_name_i
     assert "export GIT_SSL_CAINFO=" in outcome.err.splitlines()[-1]
 
 
+@pytest.mark.parametrize(
+    ("trouble", "said", "remedy"),
+    [
+        ("no TLS there", "127.0.0.1 does not speak TLS at https://127.0.0.1:", "Mend the mirror's address"),
+        ("another host's", "the certificate that 127.0.0.1 shows is another host's", "Mend the mirror's address"),
+        ("no such file", "git cannot read the certificates that it is told to trust", "export GIT_SSL_CAINFO="),
+        ("none of ours", "a certificate of yours, or git cannot read it", "export GIT_SSL_CERT="),
+    ],
+)
+def test_each_trouble_with_tls_has_its_own_remedy(
+    trouble: str,
+    said: str,
+    remedy: str,
+    sdc: Sdc,
+    fake_upstream: fake.Fake,
+    certificates: tuple[Path, Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    other = trouble == "another host's"
+    ours = servers.certificate(tmp_path, "other", "DNS:other.invalid") if other else certificates[0]
+    monkeypatch.setenv("GIT_SSL_CAINFO", "/nowhere.pem" if trouble == "no such file" else str(ours))
+    if trouble == "none of ours":
+        monkeypatch.setenv("GIT_SSL_CERT", str(tmp_path / "nowhere.pem"))
+    with servers.serving(servers.git(fake_upstream), None if trouble == "no TLS there" else ours) as server:
+        servers.lead(fake_upstream, f"https://127.0.0.1:{server.port}")
+        outcome = sdc("apply", "fake")
+
+    assert (outcome.code, applied()) == (1, False)
+    assert said in outcome.err.splitlines()[0]
+    assert remedy in outcome.err.splitlines()[-1]
+
+
 @pytest.mark.parametrize("way", ["variable", "count", "parameters", "file", "unchecked", "system"])
 def test_a_private_authority_can_be_named_in_every_way_that_git_has(
     way: str,
