@@ -62,13 +62,25 @@ def test_a_server_that_stands_still_is_left_after_the_users_own_limit(
         assert servers.gits(server.port) == []
 
 
-def test_a_server_that_does_not_even_greet_is_left_too(sdc: Sdc, fake_upstream: fake.Fake) -> None:
+@pytest.mark.parametrize("scheme", ["https", "git", "ssh"])
+def test_one_that_does_not_even_greet_is_left_too_by_whatever_protocol(
+    scheme: str, sdc: Sdc, fake_upstream: fake.Fake, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program = tmp_path / "ssh"
+    program.write_text(f"#!/bin/sh\nsleep 600 & echo $! > {tmp_path}/number; wait\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("GIT_SSH", str(program))
     with servers.silent() as server:
-        servers.lead(fake_upstream, server.url, QUICK)
+        servers.lead(fake_upstream, server.url.replace("https", scheme), QUICK)
         outcome = sdc("apply", "fake")
 
         assert (outcome.code, "127.0.0.1 stands still" in outcome.err) == (1, True)
-        assert within(2, lambda: servers.gits(server.port) == [])
+        assert servers.gits(server.port) == []
+    if scheme == "ssh":  # what it had started is gone, too
+        told = subprocess.run(
+            ["ps", "-o", "args=", "-p", (tmp_path / "number").read_text().strip()], capture_output=True
+        )
+        assert b"sleep 600" not in told.stdout
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -224,6 +225,26 @@ def test_a_mirror_over_plain_http_works_with_one_line_of_warning(sdc: Sdc, fake_
 
     assert (outcome.code, outcome.json["methods"][0]["after"], applied()) == (0, "patched", True)
     assert outcome.err == f"warning: {server.url} is not encrypted: the commit is checked by its hash\n"
+
+
+def test_a_mirror_of_gits_own_protocol_works_with_the_same_warning(sdc: Sdc, fake_upstream: fake.Fake) -> None:
+    root = fake_upstream.path.parents[1]
+    if subprocess.run(["git", "daemon", "--help"], capture_output=True, stdin=subprocess.DEVNULL).returncode:
+        pytest.skip("this git has no daemon")
+    with servers.silent() as free:
+        port = free.port
+    words = ["--export-all", f"--base-path={root}", "--listen=127.0.0.1", f"--port={port}", "--reuseaddr", str(root)]
+    daemon = subprocess.Popen(["git", "daemon", *words], stderr=subprocess.DEVNULL, start_new_session=True)
+    try:
+        servers.lead(fake_upstream, f"git://127.0.0.1:{port}")
+        for _ in range(50):
+            outcome = sdc("apply", "fake")
+            if "refuses the connection" not in outcome.err:
+                break
+        assert (outcome.code, applied()) == (0, True), outcome
+    finally:
+        os.killpg(daemon.pid, signal.SIGTERM)
+        daemon.wait(10)
 
 
 def test_a_server_with_tls_does_not_lead_to_one_without(
