@@ -73,6 +73,15 @@ def cause(source: Source, said: str, answer: Answer | None) -> Cause | None:
     return None
 
 
+def broken_git(said: str, clone: Path) -> str:
+    """What is wrong with the user's own git, if that is why it failed in a clone; empty if the clone is to blame."""
+    _, pattern, means, remedy = remedies.CONFIGURATION
+    match = re.search(pattern, _without_noise(said))
+    if not match or str(clone) in match[0]:
+        return ""
+    return f"{means.format(told=match[1])}:\n{said}\n{remedy}"
+
+
 def full(source: Source) -> Cause:
     """The cause where a write of our own found no space."""
     name, _, means, remedy = remedies.ROWS[0]

@@ -15,6 +15,7 @@ from sdc.adapters.base import Adapter
 from sdc.ground import paths
 from sdc.ground.errors import FatalError
 from sdc.patching import vendor
+from sdc.patching.causes import broken_git
 from sdc.patching.fetching import clone, sweep_clones
 from sdc.patching.fetching import selected as selected  # with which others ask what a clone has
 from sdc.patching.git import Clone, GitError, blob_hash
@@ -63,6 +64,8 @@ def status(adapter: Adapter) -> Status:
     try:
         head, tree = target.head(), target.tree()
     except GitError as error:
+        if broken := broken_git(str(error), path):
+            raise FatalError(broken) from error
         return found("drifted", f"{path} is no usable git repository: {error}")
     if head != pin:
         return found("drifted", f"{path}: at commit {head}, expected {pin}")

@@ -261,7 +261,12 @@ def _conflicts(text: bytes, mark: bytes, mine: bytes) -> Iterator[tuple[int, int
 def _run(arguments: Sequence[str], folder: Path) -> tuple[int, bytes, str]:
     """Run git with our settings in `folder`, far from all servers: its exit status, what it prints, what it says."""
     process = _start(_command(arguments), folder, {"GIT_ALLOW_PROTOCOL": "none"})
-    out, said = process.communicate()
+    try:
+        out, said = process.communicate()
+    except BaseException:  # Ctrl-C, say: it would go on writing to a folder that is taken away
+        process.kill()
+        process.communicate()
+        raise
     return process.returncode, out, said.decode(errors="replace").strip()
 
 

@@ -50,7 +50,7 @@ def run(start: Start, command: Sequence[str], hear: Callable[[bytes], None]) -> 
     reader, writer = os.pipe()  # nobody else has the end that is written to: when we are gone, it is closed
     try:
         with os.fdopen(reader) as end:
-            process = start(["sh", "-c", _SCRIPT, "sh", *command], end)
+            process = start(["/bin/sh", "-c", _SCRIPT, "sh", *command], end)
         try:
             said = _heard(process, hear)
         except BaseException:

@@ -18,6 +18,12 @@ _PORTAL = (
 )
 _PROXY = "Set the right one: export https_proxy=http://USER:PASSWORD@HOST:PORT, or git config --global http.proxy"
 
+CONFIGURATION = (
+    "configuration",
+    r"((?:bad (?:config|numeric|boolean)|bogus (?:config|count|format)|missing config|unable to parse command-line).*)",
+    "git's own configuration is broken ({told})",
+    "Mend what it names, until this ends well: git config --list",
+)
 ROWS: tuple[tuple[str, str, str, str], ...] = (
     (
         "full",
@@ -32,12 +38,7 @@ ROWS: tuple[tuple[str, str, str, str], ...] = (
         "git does not trust {told}, which belongs to another user",
         "If you do: git config --global --add safe.directory {told}",
     ),
-    (
-        "configuration",
-        r"(bad (?:config|numeric|boolean).*)",
-        "git's own configuration is broken ({told})",
-        "Mend what it names, until this ends well: git config --list",
-    ),
+    CONFIGURATION,
     (
         "git",
         r"[Uu]nable to find remote helper for '(\w+)'|'remote-(\w+)' is not a git command|error while loading shared",

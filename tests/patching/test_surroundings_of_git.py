@@ -194,18 +194,43 @@ def test_all_that_redirects_a_repository_is_dropped_and_nothing_else_of_gits() -
     assert not {f"GIT_{word}" for word in f"{reach} {more} CONFIG_COUNT CONFIG_KEY_0".split()} & REDIRECTING
 
 
-@pytest.mark.parametrize("variable", sorted(REDIRECTING))
-def test_a_variable_of_another_repositorys_changes_nothing(
-    variable: str, sdc: Sdc, fake_upstream: fake.Fake, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_variables_of_another_repositorys_change_nothing(
+    sdc: Sdc, fake_upstream: fake.Fake, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("GIT_ALLOW_PROTOCOL", "file")
-    monkeypatch.setenv(variable, "1" if variable.endswith("PATHSPECS") else str(tmp_path / "decoy"))
+    for variable in REDIRECTING:
+        monkeypatch.setenv(variable, "1" if variable.endswith("PATHSPECS") else str(tmp_path / "decoy"))
 
     assert (sdc("apply", "fake").code, applied()) == (0, True)
     assert sdc("verify", "fake").code == 0
     assert sdc("upstream", "check", "fake").code == 1
     assert (sdc("revert", "fake").code, applied()) == (0, False)
     assert not (tmp_path / "decoy").exists()
+
+
+@pytest.mark.parametrize("broken", ["file", "variable"])
+def test_a_broken_configuration_of_the_users_is_not_taken_for_a_broken_clone(
+    broken: str, sdc: Sdc, fake_upstream: fake.Fake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def spoil() -> None:
+        if broken == "file":
+            fake_upstream.git_config.write_text("[url\n")
+        else:
+            monkeypatch.setenv("GIT_CONFIG_COUNT", "many")
+
+    monkeypatch.setenv("GIT_ALLOW_PROTOCOL", "file")
+    good = fake_upstream.git_config.read_text()
+    spoil()
+    absent = sdc("apply", "fake")
+    fake_upstream.git_config.write_text(good)
+    monkeypatch.delenv("GIT_CONFIG_COUNT", raising=False)
+    assert sdc("apply", "fake").code == 0
+    spoil()
+    for outcome in (absent, sdc("apply", "fake"), sdc("status", "fake"), sdc("verify", "fake")):
+        assert outcome.code == 1
+        assert "git's own configuration is broken (" in outcome.err
+        assert "until this ends well: git config --list" in outcome.err.splitlines()[-1]
+        assert "rm -rf" not in outcome.err
 
 
 def test_another_hash_or_form_of_refs_that_the_user_prefers_changes_nothing(
