@@ -33,6 +33,24 @@ ROWS: tuple[tuple[str, str, str, str], ...] = (
         "Free some (df -h {folder}), or have it elsewhere: {elsewhere}",
     ),
     (
+        "unwritable",
+        r"(?m)^(?!remote: ).*(Read-only file system|File name too long|Input/output error|Stale file handle)",
+        "{folder} cannot be written to ({told})",
+        "Have it elsewhere: {elsewhere}",
+    ),
+    (
+        "memory",
+        r"(?m)^(?!remote: ).*([Oo]ut of memory|annot allocate memory|died of signal 9)",
+        "there is not enough memory for git ({told})",
+        "Free some (free -h), then run the same command again",
+    ),
+    (
+        "limit",
+        r"(cannot fork|Resource temporarily unavailable|Too many open files)",
+        "git may start no more processes, or open no more files ({told})",
+        "End some, or raise the limit: ulimit -u, ulimit -n",
+    ),
+    (
         "owner",
         r"dubious ownership in repository at '([^']+)'",
         "git does not trust {told}, which belongs to another user",
@@ -44,6 +62,12 @@ ROWS: tuple[tuple[str, str, str, str], ...] = (
         r"[Uu]nable to find remote helper for '(\w+)'|'remote-(\w+)' is not a git command|error while loading shared",
         "the git that is run here lacks the part that speaks {told}",
         "Install git whole, for example: apt-get install git; or mend GIT_EXEC_PATH: git --exec-path",
+    ),
+    (
+        "program",
+        r"cannot run ([^:\n]+): No such file|: ([\w./-]*ssh[\w./-]*): (?:command )?not found",
+        "git does not find {told}, which it is to run",
+        "Install it (apt-get install openssh-client), or name what is there: export GIT_SSH_COMMAND=...",
     ),
     (
         "protocol",
@@ -121,11 +145,23 @@ ROWS: tuple[tuple[str, str, str, str], ...] = (
     ),
     ("refused", r"Connection refused|connect to server|Failed to connect", "{host} refuses the connection", _MIRROR),
     (
+        "stranger",
+        r"Host key verification failed|REMOTE HOST IDENTIFICATION HAS CHANGED",
+        "ssh does not know {host}, or knows it as another",
+        "Say that you trust it, once, by hand: ssh {host}",
+    ),
+    (
         "login",
-        r"Authentication failed|could not read (?:Username|Password)|Host key verification failed|Access denied"
-        r"|Permission denied \((?:publickey|password|keyboard)",
+        r"Authentication failed|could not read (?:Username|Password)|Access denied|Too many authentication failures"
+        r"|Permission denied \((?:publickey|password|keyboard|gssapi)",
         "{host} asks for a login that git does not have",
         _LOGIN,
+    ),
+    (
+        "absent",
+        r"URL rejected|URL using bad|[Mm]alformed|no path specified|invalid port|bad port|no host in",
+        "{address} is no address",
+        "",
     ),
     (
         "absent",
@@ -155,6 +191,12 @@ ROWS: tuple[tuple[str, str, str, str], ...] = (
         _AGAIN,
     ),
     (
+        "unreadable",
+        r"(?:access|open|read) '?([^'\n]+?)'?: Permission denied",
+        "git may not read {told}",
+        "Make it readable to you, or your own: ls -l {told}",
+    ),
+    (
         "damaged",
         r"inflate|corrupt|bad pack|index-pack failed|pack has|hash mismatch|is damaged",
         "what came from {host} is damaged",
@@ -169,6 +211,7 @@ STATUSES: dict[int, tuple[str, str, str]] = {
     407: ("proxy", "the proxy asks for a login (HTTP 407)", _PROXY),
     410: ("absent", "there is no repository at {address} any more (HTTP 410)", ""),
     429: ("busy", "{host} turns away too many requests (HTTP 429)", "Wait {wait}, then run the same command again"),
+    511: ("portal", "the network asks for a login (HTTP 511)", _PORTAL),
 }
 """Names, what a status means, what mends it."""
 TROUBLE = ("trouble", "{host} is in trouble (HTTP {status})", "Wait {wait}, then run the same command again")

@@ -151,6 +151,7 @@ def test_static_files_of_a_repository_are_no_git_server(sdc: Sdc, fake_upstream:
         (429, "turns away too many requests (HTTP 429)", "Wait 120 seconds, then run the same command again"),
         (500, "is in trouble (HTTP 500)", "Wait 120 seconds"),
         (503, "is in trouble (HTTP 503)", "Wait 120 seconds"),
+        (511, "the network asks for a login (HTTP 511)", "in a browser"),
     ],
 )
 def test_a_server_that_says_no_is_told_with_its_one_remedy(
@@ -165,7 +166,7 @@ def test_a_server_that_says_no_is_told_with_its_one_remedy(
 
     assert said in told.splitlines()[0]
     assert remedy in told.splitlines()[-1]
-    assert ("Check the network" in told, "SDC_UPSTREAM" in told, "browser" in told) == (False, False, False)
+    assert ("Check the network" in told, "SDC_UPSTREAM" in told, "browser" in told) == (False, False, status == 511)
     assert seen <= 2  # not asked in another way
     assert (checked.code, said in checked.err) == (1, True)
 
