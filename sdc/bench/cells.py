@@ -14,6 +14,7 @@ from sdc.bench.spec import AUTO, CHOSEN, Weight
 from sdc.data.reading import Read, stem
 from sdc.distillation import experts, run
 from sdc.ground.watch import Quiet
+from sdc.patching.trees import shown
 from sdc.plan.request import Request, plan
 
 State = Literal["done", "failed", "started", "to do", "waiting"]
@@ -168,7 +169,7 @@ def _name(request: Request, weight: float | None, asked: Weight, validation: int
     r = request
     number = [] if weight is None else [f"{weight:g}"]
     asking = [str(asked)] if asked in (CHOSEN,) or str(asked).startswith(AUTO) else []
-    words = [r.method, str(r.dataset), f"ipc {r.ipc}", "weight", *(number or asking), f"seed {r.seed}"]
+    words = [shown(r.method, r.fork), str(r.dataset), f"ipc {r.ipc}", "weight", *(number or asking), f"seed {r.seed}"]
     words += [f"({asking[0]})"] if number and asking else []
     words += [r.schedule] if r.schedule != "constant" and weight != 0 else []
     words += [r.model] if r.model else []

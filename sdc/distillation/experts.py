@@ -20,7 +20,7 @@ import torch
 from filelock import FileLock, Timeout
 from torch.nn import functional as F
 
-from sdc.adapters.base import Job
+from sdc.adapters.base import Adapter, Job
 from sdc.adapters.registry import ADAPTERS
 from sdc.distillation import jobs, lanes, process
 from sdc.distillation.buffers import file_of
@@ -30,7 +30,7 @@ from sdc.ground import hardware, paths
 from sdc.ground.errors import FatalError, unknown
 from sdc.ground.files import no_space_is_fatal, read_json, replacing, write_text
 from sdc.ground.watch import Watch
-from sdc.patching import clones
+from sdc.patching import clones, trees
 from sdc.plan.request import Plan
 
 RECORD = "experts.json"
@@ -153,6 +153,7 @@ def facts_of(plan: Plan) -> dict[str, Any]:
         "script": experts.script,
         "zca": plan.job.options["zca"],
         "settings": dict(plan.job.experts),
+        **({"fork": plan.cell.fork.told()} if plan.cell.fork and jobs.has_own_experts(plan) else {}),
         **plan.about(),
         "seconds": 0.0,
         "peak_memory_mib": 0,
@@ -163,7 +164,7 @@ def _train(plan: Plan, where: Path, watch: Watch, on_resumed: Callable[[int], No
     experts, owner = plan.adapter.experts, jobs.owner(plan.adapter)
     if experts is None or owner is None:
         raise ValueError(f"{plan.adapter.method} needs no experts")
-    clones.present(owner)
+    _prepare(plan, owner)
     work = unfinished_folder(where)
     for log in lanes.logs(work):
         process.wait_for_orphan(log, watch)
@@ -195,6 +196,8 @@ def _train(plan: Plan, where: Path, watch: Watch, on_resumed: Callable[[int], No
         task = lanes.Work(job, work, experts.place(plan.job), missing, count, steps, seconds, experts.advice)
         training = Lanes(task, watch)
         training.train(at_once)
+        if jobs.has_own_experts(plan):
+            trees.unchanged(plan.adapter, plan.cell.fork)
         if left := lanes.missing_in(made, count):
             said = ", ".join(map(str, lanes.logs(work)))
             raise FatalError(f"{experts.script} left {count - len(left)} experts, not {count}. What it said: {said}")
@@ -207,6 +210,14 @@ def _train(plan: Plan, where: Path, watch: Watch, on_resumed: Callable[[int], No
     write_text(kept / "log.txt", lanes.merged(lanes.logs(work), experts.script))
     kept.replace(where)
     shutil.rmtree(work)
+
+
+def _prepare(plan: Plan, owner: Adapter) -> None:
+    """Have the script there that trains them: the pin's, or a fork's own, as it was looked at."""
+    if jobs.has_own_experts(plan):
+        trees.unchanged(plan.adapter, plan.cell.fork)
+    else:
+        clones.present(owner)
 
 
 def _begun(plan: Plan, work: Path) -> dict[str, Any]:
