@@ -179,7 +179,7 @@ def _cell(facts: Mapping[str, Any], folder: Path) -> Cell:
         told |= {name: settings[name] for name in sorted(settings) if name not in _LATER}
         told |= {"init_from": facts["init_from"]} if facts.get("init_from") else {}
         fork = facts.get("fork")
-        told |= {"fork": f"{fork['name']}, files {_short(fork['files_sha256'])}"} if fork else {}
+        told |= {"fork": fork["commit"], "files": fork["files_sha256"]} if fork else {}
         return Cell(
             method=f"{facts['method']} ({fork['name']})" if fork else str(facts["method"]),
             weight=float(facts["weight"]),
