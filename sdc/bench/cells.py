@@ -12,8 +12,9 @@ from typing import Literal
 from sdc.bench.choices import Choice
 from sdc.bench.spec import AUTO, CHOSEN, Weight
 from sdc.data.reading import Read, stem
-from sdc.distillation import experts, run
+from sdc.distillation import experts, run, training_time
 from sdc.ground.watch import Quiet
+from sdc.patching.trees import shown
 from sdc.plan.request import Request, plan
 
 State = Literal["done", "failed", "started", "to do", "waiting"]
@@ -116,7 +117,7 @@ class Group:
     request: Request
     cells: int
     ready: bool
-    estimate: experts.Estimate | None
+    estimate: training_time.Estimate | None
     """None where they are there."""
 
 
@@ -153,7 +154,7 @@ def groups(tasks: Iterable[Task | Waiting], read: Read) -> list[Group]:
     for where, sharing in itertools.groupby(keyed, key=lambda task: task.experts):
         members = list(sharing)
         ready = where is not None and experts.are_ready(where)
-        estimate = None if ready else experts.estimate(plan(members[0].request, Quiet(), read))
+        estimate = None if ready else training_time.estimate(plan(members[0].request, Quiet(), read))
         cells = sum(not isinstance(member, Measure) for member in members)
         found.append(Group(Path(str(where)), members[0].request, cells, ready, estimate))
     return found
@@ -168,7 +169,7 @@ def _name(request: Request, weight: float | None, asked: Weight, validation: int
     r = request
     number = [] if weight is None else [f"{weight:g}"]
     asking = [str(asked)] if asked in (CHOSEN,) or str(asked).startswith(AUTO) else []
-    words = [r.method, str(r.dataset), f"ipc {r.ipc}", "weight", *(number or asking), f"seed {r.seed}"]
+    words = [shown(r.method, r.fork), str(r.dataset), f"ipc {r.ipc}", "weight", *(number or asking), f"seed {r.seed}"]
     words += [f"({asking[0]})"] if number and asking else []
     words += [r.schedule] if r.schedule != "constant" and weight != 0 else []
     words += [r.model] if r.model else []

@@ -68,6 +68,7 @@ class Choice:
         first = self.results[0][0]
         return {
             **{name: first[name] for name in ("method", "dataset", "ipc", "model", "recipe")},
+            **({"fork": first["fork"]} if "fork" in first else {}),
             "schedule": self.request.schedule,
             "validation": self.validation,
             "seeds": list(self.seeds),

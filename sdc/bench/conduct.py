@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from sdc.analysis.difficulty import kept
-from sdc.bench import cells, durations, planning, scripts, slurm, spec, stages
+from sdc.bench import cells, durations, looked_at, planning, scripts, slurm, spec, stages
 from sdc.bench.cells import Bench, Cell, Group, Task, Waiting
+from sdc.bench.looked_at import Forks
 from sdc.bench.spec import Spec
 from sdc.bench.work import More
 from sdc.data.reading import Library, reader
@@ -23,6 +24,7 @@ from sdc.ground.files import made
 from sdc.ground.watch import Watch
 from sdc.patching import apply
 from sdc.patching.methods import find
+from sdc.plan.request import Request
 
 Engine = Callable[[Sequence[Task], Sequence[Group], More], None]
 """Carries tasks out, experts first; tells whoever it was made for."""
@@ -46,12 +48,12 @@ class Outlook:
 
 def looks(file: Path, runs: Path, watch: Watch, *, retry_failed: bool = False) -> Callable[[], Outlook]:
     """What looks at a spec and at what is done of it in `runs`, as often as asked; data that stay are read once."""
-    return functools.partial(_outlook, file, runs, watch, Library(), retry_failed=retry_failed)
+    return functools.partial(_outlook, file, runs, watch, Library(), Forks(), retry_failed=retry_failed)
 
 
-def _outlook(file: Path, runs: Path, watch: Watch, library: Library, *, retry_failed: bool) -> Outlook:
+def _outlook(file: Path, runs: Path, watch: Watch, library: Library, own: Forks, *, retry_failed: bool) -> Outlook:
     asked, read = spec.read(file), library.reader(watch)
-    bench = planning.of(asked, runs.resolve(), watch, read)
+    bench = planning.of(asked, runs.resolve(), watch, read, own)
     more = _more(asked)
     states = {task.folder: task.state(runs) for task in bench.tasks}
 
@@ -97,12 +99,14 @@ def carry_out(look: Callable[[], Outlook], engine: Engine, runs: Path, watch: Wa
         engine(to_do, [group for group in ahead.groups if group.where in matched], ahead.more)
 
 
-def one(file: Path, runs: Path, stage: str, number: int, watch: Watch) -> str:
-    """Do one task alone, in this process; `done` or `failed`."""
+def one(file: Path, runs: Path, stage: str, number: int, watch: Watch, exported: Sequence[str] = ()) -> str:
+    """Do one task alone, in this process; `done` or `failed`. `exported`: what `looked_at` told of its forks."""
     asked, read = spec.read(file), reader(watch)
     bench = planning.of(asked, runs.resolve(), watch, read)
     _record(bench, runs)
-    return stages.carry_out(bench, stage, number, runs.resolve(), _more(asked), read)
+    task = stages.task(bench, stage, number)
+    looked_at.check(task if isinstance(task, Request) else task.request, exported)
+    return stages.carry_out(task, runs.resolve(), _more(asked), read)
 
 
 def export(file: Path, runs: Path, profile: Path, folder: Path, watch: Watch) -> list[Path]:
@@ -114,7 +118,8 @@ def export(file: Path, runs: Path, profile: Path, folder: Path, watch: Watch) ->
     bench = planning.of(spec.read(file), runs.resolve(), watch)
     _patch([*bench.entries, *bench.measures], watch)
     counts = {stage: len(tasks) for stage, tasks in stages.of(bench).items()}
-    return scripts.write(folder, file, runs, asked, counts)
+    told = looked_at.exported(task.request for task in (*bench.entries, *bench.measures))
+    return scripts.write(folder, file, runs, asked, counts, told)
 
 
 def _record(bench: Bench, runs: Path) -> None:
@@ -124,8 +129,8 @@ def _record(bench: Bench, runs: Path) -> None:
 
 
 def _patch(to_do: Sequence[Task | Waiting], watch: Watch) -> None:
-    """Clone and patch what will be run. An upstream that cannot be had fails its own tasks alone."""
-    for method in dict.fromkeys(task.request.method for task in to_do):
+    """Clone and patch what will be run, but for forks. An upstream that cannot be had fails its own tasks alone."""
+    for method in dict.fromkeys(task.request.method for task in to_do if not task.request.fork):
         watch.stage(f"patching {method}", None)
         try:
             apply.apply(find(method))

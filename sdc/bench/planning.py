@@ -10,20 +10,23 @@ from pathlib import Path
 from sdc.bench import choices
 from sdc.bench.cells import INIT, Bench, Cell, LeftOut, Measure, Waiting
 from sdc.bench.choices import Candidate, Choice
+from sdc.bench.looked_at import Forks
 from sdc.bench.spec import AUTO, Part, Spec, Weight
 from sdc.data.reading import Read, reader
 from sdc.distillation import calibrate, experts
 from sdc.evaluation import networks
 from sdc.ground.errors import FatalError
 from sdc.ground.watch import Once, Quiet, Watch
+from sdc.patching.trees import shown
 from sdc.plan.request import Plan, Request, plan, varied
 
 
-def of(spec: Spec, runs: Path, watch: Watch, read: Read | None = None) -> Bench:
-    """All tasks of a spec. Raises FatalError for data that cannot be had, or if no cell can be run.
+def of(spec: Spec, runs: Path, watch: Watch, read: Read | None = None, own: Forks | None = None) -> Bench:
+    """All tasks of a spec. Raises FatalError for data or a fork that cannot be had, or if no cell can be run.
 
-    `read` gives the data, for callers with more to do with them.
+    `read` gives the data, and `own` the forks, for callers with more to do with them.
     """
+    forks = (own or Forks()).of(spec)
     found = _Planner(
         spec, runs, read or reader(watch), Once(watch)
     )  # what is done to images is said for many cells alike
@@ -31,7 +34,8 @@ def of(spec: Spec, runs: Path, watch: Watch, read: Read | None = None) -> Bench:
     for method, dataset, ipc in itertools.product(spec.methods, spec.datasets, spec.ipc):
         part = spec.parts[method]
         for start, model, schedule in itertools.product(spec.starts, part.models, part.schedules):
-            found.add(_request(spec, part, method, dataset, ipc, model, schedule, start), part.weights)
+            base = _request(spec, part, method, dataset, ipc, model, schedule, start)
+            found.add(replace(base, fork=forks.get(method)), part.weights)
     if not found.entries:
         reasons = "\n".join(
             f"  {gone.method} on {gone.dataset}, ipc {gone.ipc}: {gone.reason}" for gone in found.left_out
@@ -64,7 +68,7 @@ class _Planner:
             for asked in weights:
                 self._add(base, asked, self._number(base, asked))
         except FatalError as error:
-            gone = LeftOut(base.method, str(base.dataset), base.ipc, str(error).splitlines()[0])
+            gone = LeftOut(shown(base.method, base.fork), str(base.dataset), base.ipc, str(error).splitlines()[0])
             self.left_out[gone] = None
 
     def _add(self, base: Request, asked: Weight, weight: float | None) -> list[Cell]:
@@ -125,7 +129,7 @@ class _Planner:
         base = replace(request, weight=0.0, schedule="constant", seed=0)
         if base not in self.shared:
             planned = plan(base, Quiet(), self.read)
-            for line in planned.changes():
+            for line in planned.remarks():
                 self.watch.say(line)
             self._check_models(planned)
             self.shared[base] = _Shared(planned, _experts(planned), _kind(planned))

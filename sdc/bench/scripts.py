@@ -21,15 +21,18 @@ LARGEST = 1000
 """Tasks of an array: Slurm's default limit (MaxArraySize 1001)."""
 
 
-def write(folder: Path, spec: Path, runs: Path, profile: Profile, counts: Mapping[Stage, int]) -> list[Path]:
+def write(
+    folder: Path, spec: Path, runs: Path, profile: Profile, counts: Mapping[Stage, int], forks: Sequence[str]
+) -> list[Path]:
     """Write the scripts into `folder`, which must be empty or new; `submit.sh`, the first, submits the others.
 
-    `counts` says how many tasks each stage has.
+    `counts` says how many tasks each stage has, `forks` what the forks are now (`sdc.bench.looked_at.exported`).
     """
     if folder.exists() and any(folder.iterdir()):
         raise FatalError(f"{folder} is not empty: name another folder, or remove it: rm -r {folder}")
     (folder / "logs").mkdir(parents=True)
     words = [sys.executable, "-P", "-m", "sdc", "bench", str(spec.resolve()), "--runs", str(runs.resolve())]
+    words += [word for told in forks for word in ("--fork", told)]
     lines, made, before = list(_HEAD), list[Path](), ""
     for stage in STAGES:
         files = []

@@ -39,6 +39,7 @@ _DEFAULTS: dict[str, list[Any]] = {
 }
 _OTHERS = {"recipe", "set", "method", "data", "evaluate", "choose"}
 _OVERRIDES = ("weights", "schedules", "models", "recipe", "set")
+_OF_FORK = ("clone", "script")
 _EVALUATE = ("models", "protocol", "networks", "floor", "together")
 
 
@@ -51,6 +52,10 @@ class Part:
     models: tuple[str, ...]
     recipe: str
     settings: Mapping[str, Value]
+    clone: Path | None = None
+    """The user's own fork, whose scripts are run; None: the pin's are."""
+    script: str = ""
+    """The path of the script that distils there; empty: the upstream's."""
 
 
 @dataclass(frozen=True)
@@ -116,7 +121,7 @@ def _spec(found: Mapping[str, Any], path: Path) -> Spec:
         datasets=tuple(lists["datasets"]),
         ipc=tuple(lists["ipc"]),
         seeds=tuple(lists["seeds"]),
-        parts={method: _part(found, own.get(method, {}), f"{where}: [method.{method}]") for method in lists["methods"]},
+        parts={method: _part(found, own.get(method, {}), path, method) for method in lists["methods"]},
         data={name: _beside(path, str(place)) for name, place in _table(found, "data", where).items()},
         models=tuple(_texts(evaluate.get("models", []), f"{where}: evaluate.models")),
         protocol=protocol,
@@ -157,8 +162,9 @@ def _weight(value: Any, where: str) -> Weight:  # noqa: ANN401 - whatever the fi
     return f"{AUTO}{number:g}" if text.startswith(AUTO) else number
 
 
-def _part(found: Mapping[str, Any], own: Mapping[str, Any], where: str) -> Part:
-    _only(own, set(_OVERRIDES), where)
+def _part(found: Mapping[str, Any], own: Mapping[str, Any], path: Path, method: str) -> Part:
+    where = f"{path}: [method.{method}]"
+    _only(own, {*_OVERRIDES, *_OF_FORK}, where)
     merged = {**found, **own}
     settings = {**_table(found, "set", where), **_table(own, "set", where)}
     if "init_from" in settings:
@@ -179,7 +185,17 @@ def _part(found: Mapping[str, Any], own: Mapping[str, Any], where: str) -> Part:
         models=tuple(_list(merged, "models", where)),
         recipe=str(merged.get("recipe", "quick")),
         settings=settings,
+        **_fork(own, path, where),
     )
+
+
+def _fork(own: Mapping[str, Any], path: Path, where: str) -> dict[str, Any]:
+    """Where a method's fork is, and its script there."""
+    if strange := [name for name in _OF_FORK if name in own and not (isinstance(own[name], str) and own[name])]:
+        raise FatalError(f"{where}: {strange[0]} is {own[strange[0]]!r}; give a path")
+    if "script" in own and "clone" not in own:
+        raise FatalError(f'{where}: script is a path in a fork of yours: say where that is, clone = "DIR"')
+    return {"clone": _beside(path, own["clone"]), "script": own.get("script", "")} if "clone" in own else {}
 
 
 def _list(found: Mapping[str, Any], name: str, where: str) -> list[Any]:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from sdc.bench import work
-from sdc.bench.cells import Bench, Cell, Measure, Waiting
+from sdc.bench.cells import Bench, Cell, Measure, Task, Waiting
 from sdc.bench.work import More
 from sdc.data.reading import Read
 from sdc.ground.errors import FatalError, unknown
@@ -35,18 +35,23 @@ def of(bench: Bench) -> dict[Stage, Sequence[Numbered]]:
     }
 
 
-def carry_out(bench: Bench, stage: str, number: int, runs: Path, more: More, read: Read) -> str:
-    """Do one task in this process. Returns `done` or `failed`; raises FatalError if it cannot be begun."""
+def task(bench: Bench, stage: str, number: int) -> Request | Task:
+    """One task of a stage. Raises FatalError if there is none, or if it cannot be begun."""
     if stage not in STAGES:
         raise unknown("stage", stage, list(STAGES))
     found = of(bench)[stage]
     if not 0 <= number < len(found):
         raise FatalError(f"stage {stage} of this benchmark has {len(found)} tasks: give --number 0 to {len(found) - 1}")
-    task = found[number]
-    if isinstance(task, Waiting):
+    one = found[number]
+    if isinstance(one, Waiting):
         raise FatalError(
-            f"the weight of {task.name()} is not known: do the stages before it first ({', '.join(STAGES[:-1])})"
+            f"the weight of {one.name()} is not known: do the stages before it first ({', '.join(STAGES[:-1])})"
         )
+    return one
+
+
+def carry_out(task: Request | Task, runs: Path, more: More, read: Read) -> str:
+    """Do a task in this process. Returns `done` or `failed`."""
     if isinstance(task, Request):
         work.train(task, read)
         return "done"

@@ -13,7 +13,6 @@ import os
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -112,7 +111,7 @@ def _outcome(task: Task, runs: Path, do: Callable[[], None], well: str) -> str:
 
 def failed(task: Task, runs: Path, text: str) -> None:
     """Keep in a task's own file why it failed."""
-    write_text(task.failed(runs), json.dumps({"error": text, "request": _plain(task.request)}, indent=1))
+    write_text(task.failed(runs), json.dumps({"error": text, "request": asdict(task.request)}, indent=1, default=str))
 
 
 def _whole(task: Task, runs: Path, more: More, read: Read) -> None:
@@ -157,10 +156,6 @@ def floor(found: DistilledSet, dataset: Dataset, protocol: Protocol, model: str,
     images = normalised(dataset.train.images[chosen], found.view)
     real = replace(found, images=images, labels=dataset.train.labels[chosen], protocol=protocol, lr=None)
     return evaluate_sets([Subject(real, dataset, [model], protocol, seed)], Quiet())[0]
-
-
-def _plain(request: Request) -> dict[str, Any]:
-    return {name: str(value) if isinstance(value, Path) else value for name, value in asdict(request).items()}
 
 
 def _threads() -> int:

@@ -9,7 +9,23 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from sdc.cli import progress, show
-from sdc.cli.common import NAMES, Changes, Data, Dataset, Device, Json, Model, Recipe, Runs, app, choose, print_json
+from sdc.cli.common import (
+    NAMES,
+    Changes,
+    Data,
+    Dataset,
+    Device,
+    Json,
+    Model,
+    Recipe,
+    Runs,
+    Script,
+    To,
+    app,
+    choose,
+    chosen_fork,
+    print_json,
+)
 from sdc.ground.watch import Once
 
 if TYPE_CHECKING:
@@ -23,6 +39,10 @@ Export = Annotated[
     Path | None, typer.Option(metavar="DIR", help="Run nothing; write array scripts for Slurm, and one to submit them.")
 ]
 Stage = Annotated[str, typer.Option(help="Do one task alone, as exported scripts do: its stage.", hidden=True)]
+
+Forks = Annotated[
+    list[str] | None, typer.Option("--fork", help="With --stage: METHOD=HASH of a fork when exported.", hidden=True)
+]
 
 
 @app.command()
@@ -40,6 +60,7 @@ def bench(
     export: Export = None,
     stage: Stage = "",
     number: Annotated[int, typer.Option(help="With --stage: which.", hidden=True)] = 0,
+    forks: Forks = None,
     device: Device = None,
     as_json: Json = False,
 ) -> None:
@@ -59,7 +80,7 @@ def bench(
         return
     if stage:
         with progress.bars() as watch:
-            became = conduct.one(spec, runs, stage, number, watch)
+            became = conduct.one(spec, runs, stage, number, watch, forks or ())
         _print_one(became, as_json)
         return
     places, ended = slots.on_slurm(profile) if profile else slots.here(per_gpu, workers), dict[str, str]()
@@ -135,6 +156,8 @@ def calibrate(
     ] = None,
     updates: Annotated[int, typer.Option(help="Updates of the images that are looked at; 0: the usual number.")] = 0,
     runs_folder: Runs = Path("runs"),
+    to: To = None,
+    script: Script = "",
     device: Device = None,
     as_json: Json = False,
 ) -> None:
@@ -143,7 +166,8 @@ def calibrate(
     from sdc.distillation import calibrate as calibration
     from sdc.plan.request import Request, plan
 
-    request = Request(method, 0.0, dataset, data, ipc, "constant", seed, recipe, model, tuple(changes or ()))
+    fork = chosen_fork(method, to, script)
+    request = Request(method, 0.0, dataset, data, ipc, "constant", seed, recipe, model, tuple(changes or ()), fork)
     asked = fractions or calibration.FRACTIONS
     with progress.bars() as watch:
         facts = calibration.weights(plan(request, watch), asked, runs_folder, watch, updates or calibration.UPDATES)

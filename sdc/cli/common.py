@@ -15,7 +15,9 @@ from typer.core import TyperGroup
 from sdc.adapters.base import Adapter
 from sdc.adapters.registry import ADAPTERS
 from sdc.ground import hardware
+from sdc.patching import trees
 from sdc.patching.methods import find
+from sdc.patching.trees import Fork
 
 _ORDER = (
     *("list", "doctor", "apply", "revert", "status", "verify", "run", "experts", "evaluate", "export"),
@@ -67,6 +69,9 @@ Dataset = Annotated[
     typer.Option(help="mnist, fashionmnist, svhn, cifar10, cifar100, tinyimagenet, digits; or a name for --data."),
 ]
 To = Annotated[Path | None, typer.Option("--to", metavar="DIR", help="Your own clone or fork, instead of ours.")]
+Script = Annotated[
+    str, typer.Option(metavar="PATH", help="With --to: the method's script there, where it is not the upstream's.")
+]
 Uncommitted = Annotated[bool, typer.Option("--uncommitted", help="With --to: also where its script is not committed.")]
 Data = Annotated[
     Path | None, typer.Option(help="A folder or archive of train/<class>/*, test/<class>/*; or a published dataset.")
@@ -79,6 +84,13 @@ Device = Annotated[
     typer.Option(help="What to compute on; auto, the default, is a GPU where torch sees one.", show_default=False),
 ]
 Runs = Annotated[Path, typer.Option("--runs", help="Where run folders go.")]
+
+
+def chosen_fork(method: str, to: Path | None, script: str) -> Fork | None:
+    """The user's own fork of a method that is to be run; None: the pin is."""
+    if script and not to:
+        raise typer.BadParameter("--script is for --to DIR")
+    return trees.look(find(method), to, script) if to else None
 
 
 def choose(device: str | None) -> None:

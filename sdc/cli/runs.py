@@ -21,12 +21,16 @@ from sdc.cli.common import (
     Model,
     Recipe,
     Runs,
+    Script,
+    To,
     app,
     choose,
+    chosen_fork,
     print_json,
 )
 from sdc.ground import paths
 from sdc.ground.errors import unknown
+from sdc.patching.trees import shown
 
 if TYPE_CHECKING:
     from sdc.distillation.experts import Trained
@@ -49,6 +53,8 @@ def run(
     model: Model = None,
     changes: Changes = None,
     runs_folder: Runs = Path("runs"),
+    to: To = None,
+    script: Script = "",
     again: Annotated[bool, typer.Option("--again", help="Repeat a run that is complete.")] = False,
     device: Device = None,
     as_json: Json = False,
@@ -59,14 +65,16 @@ def run(
     from sdc.distillation import run as runs
     from sdc.plan.request import Request, plan
 
-    request = Request(method, weight, dataset, data, ipc, schedule, seed, recipe, model, tuple(changes or ()))
+    fork = chosen_fork(method, to, script)
+    request = Request(method, weight, dataset, data, ipc, schedule, seed, recipe, model, tuple(changes or ()), fork)
     with progress.bars() as watch:
         result = runs.run(plan(request, watch), runs_folder, watch, again=again)
         course.keep(Path(result["run"]), watch)
     if as_json:
         print_json(result)
     else:
-        show.scores(result, f"{method} on {result['dataset']}, ipc {ipc}, weight {weight:g}, seed {seed}")
+        named = shown(method, fork)
+        show.scores(result, f"{named} on {result['dataset']}, ipc {ipc}, weight {weight:g}, seed {seed}")
         show.OUT.print(result["run"], soft_wrap=True)
 
 
@@ -94,7 +102,7 @@ def list_experts(
     rows = [
         [
             t.key,
-            f"{t.facts['kind']}, imported" if "imported_from" in t.facts else t.facts["kind"],
+            _kind_of(t),
             t.facts["dataset"],
             t.facts["model"],
             _number_of(t),
@@ -118,6 +126,8 @@ def train_experts(
     recipe: Recipe = "quick",
     model: Model = None,
     changes: Changes = None,
+    to: To = None,
+    script: Script = "",
     device: Device = None,
     as_json: Json = False,
 ) -> None:
@@ -126,7 +136,8 @@ def train_experts(
     from sdc.distillation import experts
     from sdc.plan.request import Request, plan
 
-    request = Request(method, 0.0, dataset, data, ipc, recipe=recipe, model=model, changes=tuple(changes or ()))
+    fork, set_to = chosen_fork(method, to, script), tuple(changes or ())
+    request = Request(method, 0.0, dataset, data, ipc, recipe=recipe, model=model, changes=set_to, fork=fork)
     with progress.bars() as watch:
         trained = experts.ready(plan(request, watch), watch)
     if trained is None:
@@ -191,6 +202,13 @@ def delete_experts(
     else:
         for trained in gone:
             show.OUT.print(f"{trained.key}: {experts.megabytes(trained.bytes)} freed", soft_wrap=True)
+
+
+def _kind_of(trained: Trained) -> str:
+    """Their kind, and whether this project's own pin trained them or who else did."""
+    told = trained.facts
+    fork = [told["fork"]["name"]] if "fork" in told else []
+    return ", ".join([told["kind"], *fork, *(["imported"] if "imported_from" in told else [])])
 
 
 def _number_of(trained: Trained) -> str:

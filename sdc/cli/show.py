@@ -87,7 +87,8 @@ def proofs(found: Sequence[Proof]) -> None:
 
 def calibration(facts: Mapping[str, Any]) -> None:
     """The weight of each fraction, and how far single updates are from the balance."""
-    title = f"{facts['method']} on {facts['dataset']}, ipc {facts['ipc']}, {facts['model']}, seed {facts['seed']}"
+    own = f" ({facts['fork']['name']})" if "fork" in facts else ""
+    title = f"{facts['method']}{own} on {facts['dataset']}, ipc {facts['ipc']}, {facts['model']}, seed {facts['seed']}"
     rows = [[f"{each['fraction']:g}", f"{each['weight']:g}"] for each in facts["weights"]]
     table(title, ("fraction", "weight"), rows, right=("weight",))
     ratios, cosines = sorted(facts["ratios"]), facts["cosines"]

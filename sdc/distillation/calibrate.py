@@ -28,7 +28,7 @@ from sdc.ground import hardware
 from sdc.ground.errors import FatalError
 from sdc.ground.files import made, no_space_is_fatal, write_text
 from sdc.ground.watch import Watch
-from sdc.patching import apply, clones
+from sdc.patching import trees
 from sdc.plan.cell import Cell, in_the_clear
 from sdc.plan.request import Plan
 
@@ -119,6 +119,7 @@ def weights(plan: Plan, fractions: Sequence[float], runs: Path, watch: Watch, up
     found = measure(plan, runs, watch, updates)
     return {
         **{name: getattr(plan.cell, name) for name in ("method", "dataset", "ipc", "model", "recipe")},
+        **({"fork": plan.cell.fork.told()} if plan.cell.fork else {}),
         **asdict(found),
         "updates": found.updates,
         "weights": [{"fraction": fraction, "weight": found.weight(fraction)} for fraction in fractions],
@@ -184,13 +185,13 @@ def compared(plan: Plan, first: Path, second: Path, weight: float) -> Calibratio
 
 
 def _measured(plan: Plan, work: Path, log: Path, watch: Watch, updates: int) -> Calibration:
-    apply.apply(plan.adapter)
+    trees.prepared(plan.adapter, plan.cell.fork)
     watch.say(f"computing on {hardware.said()}")
     first = watched(plan, 0.0, updates, work / "without", log, watch)
     weight = 1.0
     for number in range(_TRIES):
         second = watched(plan, weight, updates, work / f"with{number}", log, watch, first)
-        clones.unchanged(plan.adapter)
+        trees.unchanged(plan.adapter, plan.cell.fork)
         found = compared(plan, first, second, weight)
         if 1 / _FAR <= weight / found.balance <= _FAR:
             return found

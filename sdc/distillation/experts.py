@@ -6,11 +6,9 @@ them. Training that is cut short leaves those that it has finished beside, and g
 
 from __future__ import annotations
 
-import functools
 import json
 import os
 import shutil
-import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -19,26 +17,23 @@ from typing import Any
 
 import torch
 from filelock import FileLock, Timeout
-from torch.nn import functional as F
 
-from sdc.adapters.base import Slot
+from sdc.adapters.base import Adapter
 from sdc.adapters.registry import ADAPTERS
-from sdc.distillation import jobs, lanes, process
+from sdc.distillation import jobs, lanes, process, training_time
 from sdc.distillation.buffers import file_of
 from sdc.distillation.lanes import Lanes
-from sdc.evaluation import networks
-from sdc.ground import hardware, paths
+from sdc.distillation.training_time import Estimate
+from sdc.ground import paths
 from sdc.ground.errors import FatalError, unknown
 from sdc.ground.files import no_space_is_fatal, read_json, replacing, write_text
 from sdc.ground.watch import Watch
-from sdc.patching import clones
+from sdc.patching import clones, trees
 from sdc.plan.request import Plan
 
 RECORD = "experts.json"
 """Experts' own facts; without it in their folder they are absent."""
 _FREE = 1.15
-_TIMED = 16
-"""Images of a batch that are timed on a CPU, at most."""
 
 
 @dataclass(frozen=True)
@@ -53,15 +48,6 @@ class Trained:
     """When a run last used them, in seconds since the epoch."""
     unfinished: bool = False
     """Whether training was cut short; `facts` then say how many are `done`."""
-
-
-@dataclass(frozen=True)
-class Estimate:
-    """What training will take: steps of an optimizer, bytes on the disk, seconds (from a few steps tried here)."""
-
-    steps: int
-    bytes: int
-    seconds: float
 
 
 def folder(plan: Plan, root: Path | None = None) -> Path:
@@ -92,16 +78,6 @@ def ready(
 def are_ready(where: Path) -> bool:
     """Whether the experts in this folder are complete."""
     return (where / RECORD).is_file()
-
-
-def estimate(plan: Plan, threads: int = 0) -> Estimate:
-    """What training a plan's experts takes one after another, with so many threads (0: as now), before it starts."""
-    job = plan.job
-    count, epochs, batch = (int(job.experts[name]) for name in ("num_experts", "train_epochs", "expert_batch"))
-    steps = count * epochs * -(-len(plan.dataset.train.labels) // batch)
-    parameters, seconds = _of_network(job.model, job.slot, batch, threads, torch.device(hardware.device()))
-    passes = plan.adapter.experts.passes if plan.adapter.experts else 0
-    return Estimate(steps, 4 * count * (epochs + 1) * parameters, steps * passes * seconds)
 
 
 def listed() -> list[Trained]:
@@ -153,6 +129,7 @@ def facts_of(plan: Plan) -> dict[str, Any]:
         "script": experts.script,
         "zca": plan.job.options["zca"],
         "settings": dict(plan.job.experts),
+        **({"fork": plan.cell.fork.told()} if plan.cell.fork and jobs.has_own_experts(plan) else {}),
         **plan.about(),
         "seconds": 0.0,
         "peak_memory_mib": 0,
@@ -163,7 +140,7 @@ def _train(plan: Plan, where: Path, watch: Watch, on_resumed: Callable[[int], No
     experts, owner = plan.adapter.experts, jobs.owner(plan.adapter)
     if experts is None or owner is None:
         raise ValueError(f"{plan.adapter.method} needs no experts")
-    clones.present(owner)
+    _prepare(plan, owner)
     work = unfinished_folder(where)
     for log in lanes.logs(work):
         process.wait_for_orphan(log, watch)
@@ -174,7 +151,7 @@ def _train(plan: Plan, where: Path, watch: Watch, on_resumed: Callable[[int], No
         shutil.rmtree(work, ignore_errors=True)
     facts = _begun(plan, work)
     at_once, threads = lanes.side_by_side(len(missing), jobs.threads_of_experts(plan), facts["threads"])
-    expected = estimate(plan, threads)
+    expected = training_time.estimate(plan, threads)
     if len(missing) < count:
         watch.say(f"going on behind {count - len(missing)} of {count} {experts.kind} experts")
         on_resumed(count - len(missing))
@@ -195,6 +172,8 @@ def _train(plan: Plan, where: Path, watch: Watch, on_resumed: Callable[[int], No
         task = lanes.Work(job, work, experts.place(plan.job), missing, count, steps, seconds, experts.advice)
         training = Lanes(task, watch)
         training.train(at_once)
+        if jobs.has_own_experts(plan):
+            trees.unchanged(plan.adapter, plan.cell.fork)
         if left := lanes.missing_in(made, count):
             said = ", ".join(map(str, lanes.logs(work)))
             raise FatalError(f"{experts.script} left {count - len(left)} experts, not {count}. What it said: {said}")
@@ -207,6 +186,14 @@ def _train(plan: Plan, where: Path, watch: Watch, on_resumed: Callable[[int], No
     write_text(kept / "log.txt", lanes.merged(lanes.logs(work), experts.script))
     kept.replace(where)
     shutil.rmtree(work)
+
+
+def _prepare(plan: Plan, owner: Adapter) -> None:
+    """Have the script there that trains them: the pin's, or a fork's own, as it was looked at."""
+    if jobs.has_own_experts(plan):
+        trees.unchanged(plan.adapter, plan.cell.fork)
+    else:
+        clones.present(owner)
 
 
 def _begun(plan: Plan, work: Path) -> dict[str, Any]:
@@ -237,33 +224,6 @@ def _check_space(expected: Estimate, where: Path) -> None:
             "Free some (sdc experts lists what can go), name another folder (SDC_CACHE=DIR), or train fewer: "
             "--set num_experts=..."
         )
-
-
-@functools.cache  # methods of one benchmark train the same network, and it is timed once
-def _of_network(model: str, slot: Slot, batch: int, threads: int, where: torch.device) -> tuple[int, float]:
-    """The numbers that a network has, and the time of a forward and backward pass of a batch here, the quicker of two
-    after a first.
-
-    On a CPU, where a part of a batch takes its share of the time, a part is timed.
-    """
-    network = networks.build(model, slot.channels, slot.classes, slot.size, seed=0)
-    parameters = sum(parameter.numel() for parameter in network.parameters())
-    network = network.to(where)
-    timed = min(batch, _TIMED) if where.type == "cpu" else batch
-    images = torch.zeros(timed, slot.channels, slot.size, slot.size, device=where)
-    labels = torch.zeros(timed, dtype=torch.long, device=where)
-    taken, ours = [], torch.get_num_threads()
-    torch.set_num_threads(threads or ours)
-    for _ in range(3):
-        began = time.perf_counter()
-        torch.autograd.backward(F.cross_entropy(network(images), labels))
-        float(next(network.parameters()).detach().sum())  # waits for the device
-        taken.append(time.perf_counter() - began)
-    torch.set_num_threads(ours)
-    network.cpu()
-    del images, labels
-    hardware.leave_to_others()
-    return parameters, min(taken[1:]) * batch / timed
 
 
 def read(where: Path) -> Trained:

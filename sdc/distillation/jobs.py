@@ -18,6 +18,7 @@ from sdc.evaluation import networks
 from sdc.evaluation.shown import Scale
 from sdc.evaluation.view import resized
 from sdc.ground import cores, hardware, paths
+from sdc.launcher import loop
 from sdc.launcher.job import Job
 from sdc.patching import clones
 from sdc.plan import schedule
@@ -43,7 +44,7 @@ def distillation(plan: Plan, work: Path, folder: Path, done: Done = Done()) -> J
     for name, text in adapter.files(job).items():
         (work / name).write_text(text)
     return Job(
-        script=str(clones.script_path(adapter)),
+        script=str(plan.script),
         argv=(*adapter.argv(job), *_term(plan.cell)),
         seed=plan.cell.seed,
         device=hardware.device(),
@@ -56,12 +57,12 @@ def distillation(plan: Plan, work: Path, folder: Path, done: Done = Done()) -> J
         view=str(work / "view.json"),
         snapshot_every=max(1, plan.settings.snapshot_every),
         gpus=max(1, plan.settings.gpus),
-        tree=str(clones.clone_path(adapter)),
+        tree=str(plan.tree),
         loss=adapter.loss,
         average=float(job.options[adapter.average]) if adapter.average else 0.0,
         **_whitening(job),
         test_per_class=SHOWN_TEST_IMAGES,
-        loop=adapter.loop,
+        loop=_loop(plan),
         start=str(_first_images(plan, work) or ""),
         **_behind(done),
         threads=threads(plan),
@@ -94,9 +95,9 @@ def training(plan: Plan, work: Path) -> Job:
     experts = plan.adapter.experts
     if experts is None:
         raise ValueError(f"{plan.adapter.method} needs no experts")
-    clone = clones.clone_path(ADAPTERS[experts.method])
+    tree = plan.tree if has_own_experts(plan) else clones.clone_path(ADAPTERS[experts.method])
     return Job(
-        script=str(clone / experts.script),
+        script=str(tree / experts.script),
         argv=tuple(experts.argv(plan.job)),
         seed=int(plan.job.experts["expert_seed"]),
         device=hardware.device(),
@@ -108,7 +109,7 @@ def training(plan: Plan, work: Path) -> Job:
         metrics=str(work / "metrics.jsonl"),
         view=str(work / "view.json"),
         snapshot_every=1,
-        tree=str(clone),
+        tree=str(tree),
         makes="networks",
         **_whitening(plan.job),
         test_per_class=SHOWN_TEST_IMAGES,
@@ -122,6 +123,11 @@ def scale(job: Job) -> Scale:
     return Scale(tuple(found["mean"]), tuple(found["std"]), job.whiten)
 
 
+def has_own_experts(plan: Plan) -> bool:
+    """Whether a fork's own script trains the experts that its runs match."""
+    return bool(plan.cell.fork and plan.cell.fork.experts_sha256)
+
+
 def owner(adapter: Adapter) -> Adapter | None:
     """The method whose clone holds the script that trains this method's experts, if it needs any."""
     return ADAPTERS[adapter.experts.method] if adapter.experts else None
@@ -133,6 +139,16 @@ def _whitening(job: base.Job) -> dict[str, Any]:
 
 def _behind(done: Done) -> dict[str, Any]:
     return {"done": done.iterations, "steps_done": done.steps, "earlier": done.seconds}
+
+
+def _loop(plan: Plan) -> str:
+    """The variable of the script's loop; empty where a fork has another: its runs begin anew if cut short."""
+    if plan.cell.fork:
+        try:
+            loop.line(plan.script, plan.adapter.loop)
+        except (ValueError, SyntaxError):
+            return ""
+    return plan.adapter.loop
 
 
 def _term(cell: Cell) -> tuple[str, ...]:

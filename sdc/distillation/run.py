@@ -27,7 +27,7 @@ from sdc.ground import hardware
 from sdc.ground.files import made, no_space_is_fatal, write_text
 from sdc.ground.watch import Watch
 from sdc.launcher.job import Job
-from sdc.patching import apply, clones
+from sdc.patching import trees
 from sdc.plan.cell import in_the_clear
 from sdc.plan.request import Plan
 
@@ -83,13 +83,13 @@ def _begun(folder: Path, watch: Watch) -> Iterator[Path]:
 def _distilled(plan: Plan, folder: Path, watch: Watch, *, again: bool = False) -> None:
     """Bring an unfinished run to where only its evaluation is missing."""
     _forget(folder, distilled_too=again)
-    apply.apply(plan.adapter)
+    trees.prepared(plan.adapter, plan.cell.fork)
     _write_cell(plan, folder)
     _distil(plan, folder, watch)
     scale = Scale.of(distilled.load(folder).view)
     watch.say(f"images as the script showed them: {scale.words()}")
     _write_cell(plan, folder, scale)
-    clones.unchanged(plan.adapter)
+    trees.unchanged(plan.adapter, plan.cell.fork)
 
 
 def _write_cell(plan: Plan, folder: Path, scale: Scale | None = None) -> None:
@@ -116,7 +116,7 @@ def _distil(plan: Plan, folder: Path, watch: Watch) -> None:
         watch.say("distilled already; evaluating")
         return
     trained = experts.ready(plan, watch, lambda done: _resumed(folder, "experts", expert=done))
-    clones.unchanged(plan.adapter)
+    trees.unchanged(plan.adapter, plan.cell.fork)
     if (done := _done(snapshot)).iterations:
         watch.say(f"going on from step {done.steps}")
         _resumed(folder, "distil", step=done.steps, iteration=done.iterations)
@@ -183,10 +183,16 @@ def _collect(plan: Plan, job: Job, folder: Path) -> None:
         ),
         protocol=plan.protocol(lr),
         lr=lr,
-        about={"method": plan.cell.method, "key": plan.cell.key(), "data_sha256": plan.dataset.sha256},
+        about=_about(plan),
     )
     distilled.save_picture(found, folder / "images.png")
     distilled.save(found, folder / "distilled.safetensors")
+
+
+def _about(plan: Plan) -> dict[str, str]:
+    """Where a set comes from, in its metadata."""
+    fork = {"fork": plan.cell.fork.name} if plan.cell.fork else {}
+    return {"method": plan.cell.method, "key": plan.cell.key(), "data_sha256": plan.dataset.sha256, **fork}
 
 
 def _evaluated(plans: Mapping[Path, Plan], watch: Watch, stack: bool | None) -> dict[Path, Result]:
@@ -213,7 +219,7 @@ def _subject(plan: Plan, folder: Path, watch: Watch) -> Subject:
 
 def _recorded(plan: Plan, folder: Path, scores: Result, scale: Scale) -> Result:
     """Write a run's result, and take away what led there."""
-    facts = {name: value for name, value in plan.cell.facts().items() if name != "settings"}
+    facts = {name: value for name, value in plan.cell.told().items() if name != "settings"}
     earlier = json.loads((folder / "distil.json").read_text())
     about = {"stages": earlier | scores["stages"], "resumed": _list(folder / "resumed.json")}
     result: Result = {"state": "complete", **facts, "key": plan.cell.key(), **scores, **plan.about(scale), **about}

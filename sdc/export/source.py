@@ -53,7 +53,8 @@ def opened(path: Path) -> Source:
 def facts(source: Source) -> dict[str, Any]:
     """What is needed to train on the images, as JSON takes it."""
     found, view = source.found, source.found.view
-    about = {name: text for name, text in (found.about or {}).items() if name in ("method", "key", "data_sha256")}
+    of_run = ("method", "fork", "key", "data_sha256")
+    about = {name: text for name, text in (found.about or {}).items() if name in of_run}
     model = {"model": source.cell["model"]} if "model" in source.cell else {}
     validation = source.cell.get("settings", {}).get("validation")
     tested = {"data": source.cell.get("data"), "validation": validation}

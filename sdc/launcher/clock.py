@@ -31,6 +31,8 @@ class Clock:
 
     def __init__(self, seed: int, tree: Path) -> None:
         self._seed, self._inside, self._readings = seed, str(tree) + os.sep, 0
+        # The environment of a user's own tree may lie in it: what is installed there is a library all the same.
+        self._installed = tuple(place + os.sep for place in _environments() if place.startswith(self._inside))
         self._seed_python, self._seed_numpy = random.seed, np.random.seed
 
     def install(self) -> None:
@@ -95,7 +97,8 @@ class Clock:
         return _draw(self._seed, self._readings - 1) % _SPAN / 1000
 
     def _asked_from_inside(self) -> bool:
-        return sys._getframe(2).f_code.co_filename.startswith(self._inside)
+        file = sys._getframe(2).f_code.co_filename
+        return file.startswith(self._inside) and not file.startswith(self._installed)
 
     def _mixed(self, real: Callable[..., Any]) -> Callable[..., Any]:
         """A seeding function that, called from inside, takes the run's seed into account."""
@@ -105,6 +108,11 @@ class Clock:
             return real(value if ours else _draw(self._seed, int(value)) % 2**32, *more)
 
         return seeded
+
+
+def _environments() -> set[str]:
+    """The folders of the Python that runs, each by the name it was started by and by its own."""
+    return {str(way) for folder in (sys.prefix, sys.base_prefix) for way in (Path(folder), Path(folder).resolve())}
 
 
 def _draw(seed: int, reading: int) -> int:

@@ -19,7 +19,7 @@ class Loop:
         self, script: Path, variable: str, turns: Callable[[int], Iterable[int]], before: Callable[[int], None]
     ) -> None:
         """Of so many iterations, the ones that `turns` gives are gone through; `before` is called with each, first."""
-        self._script, self._line = str(script), _line(script, variable)
+        self._script, self._line = str(script), line(script, variable)
         self._turns, self._before = turns, before
 
     def numbers(self, *bounds: int) -> Sequence[int] | Iterator[int]:
@@ -35,7 +35,7 @@ class Loop:
             yield numbers[number]
 
 
-def _line(script: Path, variable: str) -> int:
+def line(script: Path, variable: str) -> int:
     """Where the loop over `variable` calls `range`. Raises ValueError unless there is one such loop."""
     lines = [
         node.iter.lineno

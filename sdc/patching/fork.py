@@ -58,9 +58,9 @@ class _Script:
             yield f"{self.path}: changed where the patch adds lines: {lines}"
 
 
-def status(adapter: Adapter, folder: Path) -> Status:
-    """Look at the method's script in a folder of the user's own."""
-    found = _look(adapter, folder)
+def status(adapter: Adapter, folder: Path, *, script: str = "") -> Status:
+    """Look at the method's script in a folder of the user's own; `script` is its path there, if not the upstream's."""
+    found = _look(adapter, folder, script)
     hidden = found.hidden if found.state == "patched" else ""
     problems: tuple[str, ...] = (hidden,) if hidden else ()
     if found.state == "drifted":
@@ -136,15 +136,15 @@ def verify(adapter: Adapter, folder: Path) -> Proof:
     )
 
 
-def original(adapter: Adapter, folder: Path) -> bytes:
+def original(adapter: Adapter, folder: Path, *, script: str = "") -> bytes:
     """The user's patched script without our lines, to the byte."""
-    found = _look(adapter, folder)
+    found = _look(adapter, folder, script)
     return additive.taken_out(found.content, additive.between(found.original, found.text))
 
 
-def _look(adapter: Adapter, folder: Path) -> _Script:
+def _look(adapter: Adapter, folder: Path, script: str = "") -> _Script:
     shipped.checked(adapter.patch)
-    path = _script(adapter, folder)
+    path = _script(adapter, folder, script or adapter.patch.script)
     clones.present(adapter)
     content, pinned = path.read_bytes(), with_line_feeds(clones.pinned_script(adapter))
     text, ours = with_line_feeds(content), additive.put_in(pinned, shipped.lines(adapter.patch))
@@ -152,12 +152,12 @@ def _look(adapter: Adapter, folder: Path) -> _Script:
     return _Script(path, folder, content, text, pinned, ours, added, taken)
 
 
-def _script(adapter: Adapter, folder: Path) -> Path:
+def _script(adapter: Adapter, folder: Path, script: str) -> Path:
     """The script in the user's folder; one that a link leads to could lie anywhere, and is refused."""
-    path = folder / adapter.patch.script
+    path = folder / script
     if not folder.is_dir():
         raise FatalError(f"--to {folder} is no folder. Give one with your clone or fork of {adapter.upstream.url}")
-    below = [path, *path.parents][: len(Path(adapter.patch.script).parts)]
+    below = [path, *path.parents][: len(Path(script).parts)]
     if any(part.is_symlink() for part in below):
         raise FatalError(f"{path} is, or lies behind, a link, so it is not touched. Name the folder it leads to: --to")
     if not path.is_file():

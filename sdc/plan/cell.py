@@ -12,6 +12,7 @@ from typing import Any
 from sdc.adapters.base import Value
 from sdc.ground import hardware
 from sdc.ground.hardware import Device
+from sdc.patching.trees import Fork
 
 
 @dataclass(frozen=True)
@@ -35,11 +36,18 @@ class Cell:
     """The key of the experts it matches; empty if it matches none."""
     init_sha256: str = ""
     """The hash of the images that its first ones are drawn from; empty if the script makes its own."""
+    fork: Fork | None = None
+    """The fork whose script is run; None: the pin's."""
 
     def facts(self) -> dict[str, Any]:
         """Every field that shapes it: one that is empty because nobody asks for it is none."""
-        found = vars(self)
-        return dict(found) if self.init_sha256 else {name: found[name] for name in found if name != "init_sha256"}
+        found = {name: value for name, value in vars(self).items() if name not in ("init_sha256", "fork")}
+        found |= {"init_sha256": self.init_sha256} if self.init_sha256 else {}
+        return found | ({"fork": self.fork.facts()} if self.fork else {})
+
+    def told(self) -> dict[str, Any]:
+        """The same for its files, which say where a fork is, too."""
+        return self.facts() | ({"fork": self.fork.told()} if self.fork else {})
 
     def key(self) -> str:
         """The first ten hex digits of a hash over every field."""
@@ -64,7 +72,7 @@ def in_the_clear(
     """
     facts = {
         "key": cell.key(),
-        **cell.facts(),
+        **cell.told(),
         "data": str(data.resolve()) if data else None,
         **({"init_from": str(Path(init_from).expanduser().resolve())} if init_from else {}),
         **(about or {}),

@@ -20,8 +20,9 @@ from sdc.evaluation.protocol import Protocol, from_dict
 from sdc.evaluation.shown import Scale
 from sdc.ground.errors import FatalError
 from sdc.ground.watch import Watch
-from sdc.patching import shipped
+from sdc.patching import shipped, trees
 from sdc.patching.methods import find
+from sdc.patching.trees import Fork
 from sdc.plan import schedule
 from sdc.plan.cell import Cell
 from sdc.plan.fitting import Asked, few, job_of
@@ -43,6 +44,8 @@ class Request:
     recipe: str = "quick"
     model: str | None = None
     changes: tuple[str, ...] = ()
+    fork: Fork | None = None
+    """The fork whose scripts are run, as it was looked at; None: the pin's are."""
 
 
 @dataclass(frozen=True)
@@ -72,6 +75,20 @@ class Plan:
         read = [shown.served(data, slot.channels, slot.size) for data in (self.dataset, self.start) if data]
         return [each.words() for each in read if each.changed()]
 
+    def remarks(self) -> list[str]:
+        """What is to be said before it runs, a line each: of the fork whose scripts are run, and of images."""
+        return [*(self.cell.fork.remarks if self.cell.fork else ()), *self.changes()]
+
+    @property
+    def script(self) -> Path:
+        """The script that distils."""
+        return trees.script_path(self.adapter, self.cell.fork)
+
+    @property
+    def tree(self) -> Path:
+        """The top folder of the tree that it lies in."""
+        return trees.tree_path(self.adapter, self.cell.fork)
+
     def steps(self) -> int:
         """How often the synthetic images will be updated."""
         return self.adapter.steps(self.job)
@@ -84,7 +101,7 @@ class Plan:
 
 
 def plan(request: Request, watch: Watch, read: Read | None = None) -> Plan:
-    """Check a request against its method and data, and say what is done to its images where anything is.
+    """Check a request against its method and data, and say what is run of a fork, and what is done to its images.
 
     `read` gives the data, for callers with many requests of the same. Raises FatalError before anything is run or
     written.
@@ -109,7 +126,7 @@ def plan(request: Request, watch: Watch, read: Read | None = None) -> Plan:
     job = job_of(adapter, settings, asked)
     cell = _cell(request, name, adapter, settings, dataset, job, start)
     made = Plan(adapter, dataset, job.slot, settings, cell, job, request.data, start)
-    for line in made.changes():
+    for line in made.remarks():
         watch.say(line)
     return made
 
@@ -185,8 +202,9 @@ def _cell(
         commit=adapter.upstream.commit,
         patch_sha256=adapter.patch.sha256,
         data_sha256=dataset.sha256,
-        experts=_experts(adapter, job, dataset.sha256),
+        experts=_experts(adapter, job, dataset.sha256, request.fork),
         init_sha256=start.sha256 if start else "",
+        fork=request.fork,
     )
 
 
@@ -195,7 +213,7 @@ def _flat(settings: Settings) -> dict[str, base.Value]:
     return {**settings.options, **settings.experts, **values}
 
 
-def _experts(adapter: Adapter, job: base.Job, data_sha256: str) -> str:
+def _experts(adapter: Adapter, job: base.Job, data_sha256: str, fork: Fork | None) -> str:
     """The key of the experts: ten hex digits of a hash over all that shapes them; empty if the method needs none."""
     if adapter.experts is None:
         return ""
@@ -210,6 +228,7 @@ def _experts(adapter: Adapter, job: base.Job, data_sha256: str) -> str:
         "model": job.model,
         "zca": job.options["zca"],
         **job.experts,
+        **({"fork": fork.experts_sha256} if fork and fork.experts_sha256 else {}),
     }
     return hashlib.sha256(json.dumps(shaping, sort_keys=True).encode()).hexdigest()[:10]
 

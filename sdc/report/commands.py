@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import asdict
 
 from sdc.adapters.base import Value
+from sdc.adapters.registry import ADAPTERS
 from sdc.ground.errors import FatalError
 from sdc.patching.methods import find
 from sdc.plan.settings import resolve
@@ -28,7 +29,16 @@ def again(run: Run) -> str:
     words += ["--schedule", run.schedule] if run.schedule != "constant" else []
     words += ["--seed", str(run.seed), "--recipe", run.recipe]
     words += ["--model", run.model] if other_model(run) else []
+    words += ["--to", run.fork.path, *_script(run)] if run.fork else []
     return shlex.join([*words, *(word for change in changes(run) for word in ("--set", change))])
+
+
+def _script(run: Run) -> list[str]:
+    """The option for the script of a fork, where it is not the upstream's."""
+    known = ADAPTERS.get(run.method)
+    if run.fork is None or (known and known.patch.script == run.fork.script):
+        return []
+    return ["--script", run.fork.script]
 
 
 def other_model(run: Run) -> bool:

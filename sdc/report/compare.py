@@ -16,8 +16,9 @@ from sdc.adapters.published import Published
 from sdc.adapters.registry import ADAPTERS
 from sdc.evaluation import stats
 from sdc.evaluation.stats import Difference, Spread
-from sdc.report import commands
+from sdc.report import commands, origins
 from sdc.report.load import Evaluation, Found, Run, Unfinished
+from sdc.report.origins import Origin
 
 _ORDER = {method: number for number, method in enumerate(ADAPTERS)}
 Arm = tuple[float, str]
@@ -41,6 +42,12 @@ class Group:
     data_sha256: str
     experts: str
     init_sha256: str
+    fork: Origin | None = None
+
+    @property
+    def named(self) -> str:
+        """Its method as it is shown, with the fork if it is one's."""
+        return origins.named(self.method, self.fork)
 
 
 @dataclass(frozen=True)
@@ -150,12 +157,13 @@ def _group(run: Run) -> Group:
         data_sha256=run.data_sha256,
         experts=run.experts,
         init_sha256=run.init_sha256,
+        fork=run.fork,
     )
 
 
 def _place(group: Group, told: tuple[str, ...]) -> tuple[object, ...]:
     order = _ORDER.get(group.method, len(_ORDER))
-    return group.dataset, group.ipc, order, group.method, group.model, group.recipe, told, repr(group)
+    return group.dataset, group.ipc, order, group.named, group.model, group.recipe, told, repr(group)
 
 
 def _told_apart(groups: Mapping[Group, Mapping[Arm, Mapping[int, Run]]]) -> dict[Group, tuple[str, ...]]:
@@ -163,7 +171,7 @@ def _told_apart(groups: Mapping[Group, Mapping[Arm, Mapping[int, Run]]]) -> dict
     changes = {g: commands.changes(next(iter(next(iter(arms.values())).values()))) for g, arms in groups.items()}
     alike: dict[tuple[object, ...], list[Group]] = defaultdict(list)
     for group, changed in changes.items():
-        alike[(group.method, group.dataset, group.ipc, group.model, group.recipe, changed)].append(group)
+        alike[(group.named, group.dataset, group.ipc, group.model, group.recipe, changed)].append(group)
     return {group: (*changes[group], *_hashes(group, others)) for others in alike.values() for group in others}
 
 
@@ -173,11 +181,13 @@ def _hashes(group: Group, others: Sequence[Group]) -> Iterator[str]:
         if len({getattr(other, field) for other in others}) > 1:
             value = str(getattr(group, field))
             yield f"{name} {value if field == 'upstream' else value[:8]}"
+    if len({other.fork for other in others}) > 1 and group.fork:  # of one name, as a script apart has
+        yield f"script {group.fork.script_sha256[:8]}, files {group.fork.files_sha256[:8]}"
 
 
 def _set(anchor: str, group: Group, told: tuple[str, ...], arm: Arm, seeds: Mapping[int, Run]) -> RunSet:
     weight, schedule = arm
-    words = [group.method, group.dataset, f"ipc {group.ipc}", f"weight {weight:.4g}"]
+    words = [group.named, group.dataset, f"ipc {group.ipc}", f"weight {weight:.4g}"]
     words += [schedule] if schedule not in ("", "constant") else []
     title = ", ".join([*words, group.model, group.recipe, *told])
     return RunSet(anchor, title, tuple(seeds[seed] for seed in sorted(seeds)))
@@ -224,9 +234,8 @@ def _row(group: Group, told: tuple[str, ...], way: Way, arm: Arm, base: Side | N
     runs = [run for side in (base, sdc) if side for run in side.runs]
     figure = _published(group, runs) if way[1] == "" else None
     model = (group.model,) if commands.other_model(runs[0]) else ()
-    apart = (
-        "" if group.recipe == "paper" and not (told or model) else ", ".join([f"recipe {group.recipe}", *model, *told])
-    )
+    more = [*model, *told, *([group.fork.name] if group.fork else [])]
+    apart = "" if group.recipe == "paper" and not more else ", ".join([f"recipe {group.recipe}", *more])
     return Row(
         group=group,
         evaluated=way[0],

@@ -9,8 +9,9 @@ from typing import Any, Literal
 
 from sdc.adapters.base import Value
 from sdc.ground.errors import FatalError
-from sdc.report import elsewhere, fields
+from sdc.report import elsewhere, fields, origins
 from sdc.report.elsewhere import Elsewhere
+from sdc.report.origins import Origin
 
 _MARKS = ("cell.json", "result.json", "failed.json", ".lock")
 
@@ -71,6 +72,8 @@ class Run:
     """The hash of the images that it began from; empty if they were the script's own."""
     images: Mapping[str, str] = field(default_factory=dict)
     """What is known of its images, in words, by what it is of; nothing of runs of earlier versions."""
+    fork: Origin | None = None
+    """The fork whose script was run; None: the pin's."""
 
     def validation(self) -> float:
         """The percentage of each class's training images that it was evaluated on; 0: on the test images."""
@@ -116,6 +119,7 @@ class Choice:
     candidates: tuple[Candidate, ...]
     asked: str
     weight: float
+    fork: Origin | None = None
 
 
 @dataclass(frozen=True)
@@ -216,6 +220,7 @@ def _finished(folder: Path) -> Run:
         resumed=tuple(fields.scalars(where) for where in result["resumed"]),
         init_sha256=str(cell.get("init_sha256", "")),
         images=elsewhere.of_images(cell),
+        fork=origins.read(cell),
     )
 
 
@@ -253,6 +258,7 @@ def _choice(found: Mapping[str, Any]) -> Choice:
         candidates=tuple(_candidate(one) for one in found["candidates"]),
         asked=str(found["chosen"]["asked"]),
         weight=fields.finite(found["chosen"]["weight"]),
+        fork=origins.read(found),
     )
 
 

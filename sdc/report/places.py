@@ -58,12 +58,18 @@ def _labels(groups: Mapping[Group, Sequence[Row]]) -> dict[Group, str]:
     words = {group: [_brief(word) for word in tables.settings(rows[0]).split(", ")] for group, rows in groups.items()}
     made = {}
     for group, own in words.items():
-        alike = [words[other] for other in groups if other.method == group.method]
+        alike = [words[other] for other in groups if other.named == group.named]
         apart = [word for word in own if not all(word in other for other in alike)]
-        made[group] = f"{group.method} ({', '.join(apart)})" if apart else group.method
+        made[group] = _label(group, apart)
     if len(set(made.values())) == len(made):
         return made
-    return {group: f"{group.method} ({tables.settings(rows[0])})" for group, rows in groups.items()}
+    return {group: _label(group, [tables.settings(rows[0])]) for group, rows in groups.items()}
+
+
+def _label(group: Group, apart: Sequence[str]) -> str:
+    """`dm`, `dm (ConvNetW32)`, `dm (fork 1a2b3c4, ConvNetW32)`."""
+    told = ", ".join([*([group.fork.name] if group.fork else []), *apart])
+    return f"{group.method} ({told})" if told else group.method
 
 
 def _brief(word: str) -> str:
@@ -75,7 +81,7 @@ def picked(rows: Sequence[Row], choices: Sequence[Choice]) -> Row:
     """The row that stands for a group where one weight is shown: see `PICKED`. Never chosen by test accuracy."""
     g = rows[0].group
     for row in rows:
-        cell = (g.method, g.dataset, g.ipc, g.model, g.recipe, row.schedule, row.weight)
-        if any(cell == (c.method, c.dataset, c.ipc, c.model, c.recipe, c.schedule, c.weight) for c in choices):
+        cell = (g.method, g.fork, g.dataset, g.ipc, g.model, g.recipe, row.schedule, row.weight)
+        if any(cell == (c.method, c.fork, c.dataset, c.ipc, c.model, c.recipe, c.schedule, c.weight) for c in choices):
             return row
     return rows[(len(rows) - 1) // 2]

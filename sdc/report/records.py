@@ -18,7 +18,8 @@ def record(row: Row, section: str) -> dict[str, Any]:
     g, d = row.group, row.difference
     return {
         "section": section,
-        **{name: getattr(g, name) for name in ("method", "dataset", "ipc", "model", "recipe")},
+        "method": g.named,
+        **{name: getattr(g, name) for name in ("dataset", "ipc", "model", "recipe")},
         "changes": list(row.changes),
         "weight": row.weight,
         "schedule": row.schedule,
@@ -38,6 +39,8 @@ def record(row: Row, section: str) -> dict[str, Any]:
         "published_apart": row.apart,
         "validation": dict(g.settings).get("validation", 0),
         **{name: getattr(g, name) for name in ("upstream", "commit", "patch_sha256", "data_sha256", "experts")},
+        "fork_commit": g.fork.commit if g.fork else "",
+        "fork_sha256": g.fork.files_sha256 if g.fork else "",
         "base_runs": [run.folder.name for run in row.base.runs] if row.base else [],
         "sdc_runs": [run.folder.name for run in row.sdc.runs] if row.sdc else [],
         "notes": list(row.notes),

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from sdc.evaluation.stats import Difference, Spread
+from sdc.report import origins
 from sdc.report.compare import Comparison, Row, Side
 from sdc.report.elsewhere import Elsewhere
 from sdc.report.load import Choice
@@ -94,7 +95,8 @@ def _letters() -> Iterator[str]:
 def choice_table(choice: Choice) -> Table:
     """What a weight was chosen from."""
     title = (
-        f"{choice.method} on {choice.dataset}, ipc {choice.ipc} ({choice.model}, {choice.recipe}, {choice.schedule}): "
+        f"{origins.named(choice.method, choice.fork)} on {choice.dataset}, ipc {choice.ipc} "
+        f"({choice.model}, {choice.recipe}, {choice.schedule}): "
         f"weight {choice.weight:.4g} ({choice.asked})"
     )
     common = f"chosen on {choice.validation:g}% of the training images, held out; seeds {_listed(choice.seeds)}"
@@ -169,7 +171,7 @@ def evaluated(row: Row) -> str:
 
 def _cells(row: Row) -> dict[str, str]:
     return {
-        "method": row.group.method,
+        "method": row.group.named,
         "dataset": row.group.dataset,
         "ipc": str(row.group.ipc),
         "weight": arm(row),

@@ -58,12 +58,12 @@ def test_looking_at_a_step_takes_one_wait_for_the_device(machine: MakeMachine, w
 
 ESTIMATED = """
 import json, torch
-from sdc.distillation import experts
+from sdc.distillation import training_time
 from sdc.ground.watch import Quiet
 from sdc.plan.request import Request, plan
 told = []
 torch.cuda.empty_cache = lambda: told.append("emptied")
-found = experts.estimate(plan(Request("mtt", 0.0, "digits", recipe="trial"), Quiet()))
+found = training_time.estimate(plan(Request("mtt", 0.0, "digits", recipe="trial"), Quiet()))
 print(json.dumps([found.seconds > 0, told]))
 """
 

@@ -178,8 +178,10 @@ def _cell(facts: Mapping[str, Any], folder: Path) -> Cell:
         told |= {name: facts[name] for name in ("patch_sha256", "experts")}
         told |= {name: settings[name] for name in sorted(settings) if name not in _LATER}
         told |= {"init_from": facts["init_from"]} if facts.get("init_from") else {}
+        fork = facts.get("fork")
+        told |= {"fork": fork["commit"], "files": fork["files_sha256"]} if fork else {}
         return Cell(
-            method=str(facts["method"]),
+            method=f"{facts['method']} ({fork['name']})" if fork else str(facts["method"]),
             weight=float(facts["weight"]),
             schedule=str(facts["schedule"]),
             seed=int(facts["seed"]),
