@@ -52,6 +52,7 @@ def list_methods(*, as_json: Json = False) -> None:
                 "commit": a.upstream.commit,
                 "licence": a.upstream.licence,
                 "datasets": datasets[m],
+                "needs": [need.wanted for need in a.needs],
                 "state": states[m],
             }
             for m, a in ADAPTERS.items()
