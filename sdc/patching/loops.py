@@ -16,32 +16,39 @@ class Loop:
     more: int = 0
 
 
-def found(script: bytes, iterations: Sequence[str]) -> Loop:
-    """The outermost loop around a line of ours that is bounded by one of these options, else the only one that is.
+def found(script: bytes, iterations: Sequence[str], once: Sequence[str] = ()) -> Loop:
+    """The first loop that is bounded by one of these options and gone through once, around a line of ours if there is.
 
-    Its variable is told if no other loop of the script has it: only then can a run go on there.
+    It is gone through once if no other loop is around it but those that are bounded by the options of `once`. Its
+    variable is told if no other loop of the script has it: only then can a run go on there.
     """
-    tree = ast.parse(script)
-    every = [node for node in ast.walk(tree) if _ranges(node)]
-    around = [node for node in _around(tree, []) if _ranges(node)]
-    for node in (*around, *every):
-        told = _bound(node)
-        if told.bound in iterations:
-            alone = sum(_variable(other) == told.variable for other in every) == 1
-            return told if alone else Loop("", told.bound, told.more)
+    every = list(_loops(ast.parse(script), []))
+    variables = [_variable(loop) for loop, _ in every if _ranges(loop)]
+    able = [
+        (loop, told)
+        for loop, outer in every
+        if _ranges(loop) and all(_ranges(each) and _bound(each).bound in once for each in outer)
+        for told in [_bound(loop)]
+        if told.bound in iterations
+    ]
+    for _, told in sorted(able, key=lambda each: not _holds_ours(each[0])):
+        return told if variables.count(told.variable) == 1 else Loop("", told.bound, told.more)
     return Loop()
 
 
-def _around(node: ast.AST, outer: list[ast.AST]) -> Iterator[ast.AST]:
-    """The loops around the first call of the term, the outermost first."""
-    if isinstance(node, ast.Call) and ast.unparse(node.func).startswith("sdc.corrected"):
-        yield from outer
-        return
-    within = [*outer, node] if isinstance(node, ast.For) else outer
+def _loops(node: ast.AST, outer: list[ast.AST]) -> Iterator[tuple[ast.AST, list[ast.AST]]]:
+    """Every loop, with those around it."""
+    is_loop = isinstance(node, ast.For | ast.While)
+    if is_loop:
+        yield node, outer
     for child in ast.iter_child_nodes(node):
-        if loops := list(_around(child, within)):
-            yield from loops
-            return
+        yield from _loops(child, [*outer, node] if is_loop else outer)
+
+
+def _holds_ours(loop: ast.AST) -> bool:
+    return any(
+        isinstance(node, ast.Call) and ast.unparse(node.func).startswith("sdc.corrected") for node in ast.walk(loop)
+    )
 
 
 def _ranges(node: ast.AST) -> bool:

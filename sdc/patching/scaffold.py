@@ -6,7 +6,7 @@ Of the upstream's script no more is taken over than the names and the defaults o
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -62,7 +62,7 @@ class Draft:
         found = {"dataset": "job.slot.name", "model": "job.model", "ipc": "job.ipc"}
         told = {a.name: found[a.tells()] for a in self.arguments if a.tells()}
         for argument in self.arguments:
-            if argument.tells() == "dataset" and _lower(argument):
+            if (known := {"dataset": _SETS, "model": _NETWORKS}.get(argument.tells())) and _lower(argument, known):
                 told[argument.name] += ".lower()"
             elif (one := argument.of_its_evaluation()) is not None:
                 told[argument.name] = str(one)
@@ -72,7 +72,9 @@ class Draft:
 
     def loop(self) -> Loop:
         """The loop over iterations."""
-        return loops.found(self.edited, [a.attribute for a in self.arguments if a.is_iterations()])
+        iterations = [a.attribute for a in self.arguments if a.is_iterations()]
+        once = [a.attribute for a in self.arguments if a.of_its_evaluation() == 1]
+        return loops.found(self.edited, iterations, once)
 
     def networks(self) -> tuple[str, ...]:
         """Those that the upstream's files name, of the ones that are known here."""
@@ -172,7 +174,7 @@ ADAPTER = Adapter(
     recipes=recipes.load("{name}"),
     refuse=lambda _: None,
     argv=argv,
-    steps=lambda {_steps(draft, loop)},
+    steps=lambda {_steps(draft, loop)}
     evaluation=lambda _: {{"lr": 0.01, "epochs": 1000, "augment": ""}},
     advice={{"diverged": "{UNFILLED}", "memory": "{UNFILLED}: --set NAME=... that takes less"}},
     loop="{loop.variable}",
@@ -254,7 +256,9 @@ def _steps(draft: Draft, loop: Loop) -> str:
     """How often the images are updated, as far as the loop's bound tells."""
     bound = next((a for a in draft.set_by_recipes() if a.attribute == loop.bound), None)
     more = f" + {loop.more}" if loop.more > 0 else f" - {-loop.more}" if loop.more else ""
-    return f'job: int(job.options["{_key(bound)}"]){more}' if bound else "_: 1"
+    if bound is None:
+        return f"_: 1,  # {UNFILLED}: how often the images are updated"
+    return f'job: int(job.options["{_key(bound)}"]){more},'
 
 
 def _need(need: Need) -> str:
@@ -262,8 +266,8 @@ def _need(need: Need) -> str:
     return f"Need({', '.join(words)})"
 
 
-def _lower(argument: Argument) -> bool:
-    """Whether a script calls its datasets by small letters."""
+def _lower(argument: Argument, known: Iterable[str]) -> bool:
+    """Whether a script calls what is known here by small letters."""
     names = [*argument.choices, *([argument.default] if isinstance(argument.default, str) else [])]
-    known = [name for name in names if name.casefold() in {own.casefold() for own in _SETS}]
-    return bool(known) and all(name == name.lower() for name in known)
+    found = [name for name in names if name.casefold() in {own.casefold() for own in known}]
+    return bool(found) and all(name == name.lower() for name in found)

@@ -101,10 +101,13 @@ LINE = "sdc.corrected(loss, g, args, it, 9)"
         (f"for i in range(args.Iteration): {LINE}\nfor i in range(3): pass", Loop("", "Iteration", 0)),
         (f"for it in tqdm(range(args.Iteration)): {LINE}", Loop()),
         (f"while True: {LINE}", Loop()),
+        (f"for it in range(n):\n  for ot in range(args.outer_loop):\n    {LINE}", Loop()),
+        (f"while True:\n  for it in range(args.Iteration): {LINE}", Loop()),
+        (f"for it in range(args.Iteration): f()\nfor j in range(args.outer_loop): {LINE}", Loop("j", "outer_loop", 0)),
     ],
 )
 def test_the_loop_over_iterations(script: str, found: Loop) -> None:
-    assert loops.found(script.encode(), ["Iteration", "outer_loop"]) == found
+    assert loops.found(script.encode(), ["Iteration", "outer_loop"], ["num_exp"]) == found
 
 
 def test_options_are_those_of_the_first_file_that_has_any() -> None:

@@ -340,6 +340,21 @@ def test_what_an_option_is_for(text: str, found: tuple[str, int | None]) -> None
     assert (option.place(), option.small(3, 16)) == found
 
 
+def test_names_in_small_letters_are_told_so_and_an_unknown_number_of_steps_is_left_to_be_filled_in(
+    begun: Callable[..., Outcome], checkout: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    script = SCRIPT.replace("'CIFAR10'", "'cifar10'").replace(
+        "'--model', type=str, default='ConvNetW32'", "'--net_type', default='convnet'"
+    )
+    script = script.replace("range(args.Iteration + 1)", "range(args.Iteration * 100 // 2)")
+    assert begun("--no-trial", files={**FILES, "distil.py": script}).code == 0
+    adapter = loaded(checkout, monkeypatch)
+    found = told(adapter, "paper")
+    assert (found["--dataset"], found["--net_type"]) == ("cifar10", "convnet")
+    assert (adapter.loop, adapter.steps(job(adapter, "paper"))) == ("", 1)
+    assert "# to be filled in: how often" in (checkout / "adapters" / "mine.py").read_text()
+
+
 def test_settings_that_every_method_has_are_known_here() -> None:
     assert set(scaffold.COMMON) == set(COMMON)
 
