@@ -37,7 +37,7 @@ def of_term(lines: Sequence[str]) -> str:
     """What the term was given by mistake, in its own words; empty: a script ended for another reason."""
     name, message = _last_raised(lines)
     if name == "TypeError" and re.match(r"sdc\.\w+ wants ", message):
-        return f"A line of SDC is not right: {message}"
+        return f"a line of SDC is not right: {message}"
     return ""
 
 

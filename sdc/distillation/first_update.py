@@ -145,7 +145,7 @@ def _stopped(adapter: Adapter, script: Script, seen: Seen) -> Seen:
     lines = process.tail(script.log)
     if cause := causes.of_term(lines):
         mend = f"the line of SDC in {clones.script_path(adapter)}, then: sdc patch refresh {adapter.method}"
-        return replace(seen, stopped=cause, remedy=mend)
+        return replace(seen, stopped=f"{cause[:1].upper()}{cause[1:]}", remedy=mend)
     if cause := causes.missing_import(lines, clones.clone_path(adapter)):
         package = f"`needs` of adapters/{adapter.method}.py: what it imports, so that it is asked for before it runs"
         return replace(seen, stopped=f"{cause[:1].upper()}{cause[1:]}", remedy=package)

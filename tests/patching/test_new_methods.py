@@ -299,6 +299,23 @@ def test_a_script_that_takes_its_time_is_left(
     assert "adapters/recipes/mine.toml" in outcome.json["trial"]["remedy"]
 
 
+def test_after_more_edits_a_draft_is_made_anew_before_any_registry_has_it(
+    begun: Callable[..., Outcome], sdc: Sdc, checkout: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert begun("--no-trial").code == 0
+    before = loaded(checkout, monkeypatch).patch
+    script = paths.upstream() / "mine" / "distil.py"
+    script.write_text(script.read_text().replace("import sdc\n", "import sdc\nprint(sdc.__name__)\n"))
+
+    outcome = sdc("patch", "refresh", "mine")
+
+    assert outcome.code == 0, outcome
+    after = loaded(checkout, monkeypatch).patch
+    assert (after.before, after.after == before.after) == (before.before, False)
+    assert b"+print(sdc.__name__)" in (checkout / "patches" / after.file).read_bytes()
+    assert "mine" not in ADAPTERS
+
+
 def test_a_method_that_is_not_there_has_no_trial(sdc: Sdc, checkout: Path) -> None:
     outcome = sdc("patch", "trial", "../mine")
     assert (outcome.code, "unknown method" in outcome.err) == (1, True)
