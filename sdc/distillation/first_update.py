@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Literal
 
 from sdc.adapters.base import Adapter
-from sdc.distillation import behaviour, causes, experts, jobs, process
+from sdc.distillation import behaviour, endings, experts, jobs, process
 from sdc.distillation.process import Script
 from sdc.ground.errors import FatalError
 from sdc.ground.watch import Watch
@@ -143,10 +143,10 @@ def _state(script: Script, until: float) -> Literal["updated", "ended", "late"]:
 def _stopped(adapter: Adapter, script: Script, seen: Seen) -> Seen:
     """Where the script stopped, by the end of its log, and what to fill in."""
     lines = process.tail(script.log)
-    if cause := causes.of_term(lines):
+    if cause := endings.of_term(lines):
         mend = f"the line of SDC in {clones.script_path(adapter)}, then: sdc patch refresh {adapter.method}"
         return replace(seen, stopped=f"{cause[:1].upper()}{cause[1:]}", remedy=mend)
-    if cause := causes.missing_import(lines, clones.clone_path(adapter)):
+    if cause := endings.missing_import(lines, clones.clone_path(adapter)):
         package = f"`needs` of adapters/{adapter.method}.py: what it imports, so that it is asked for before it runs"
         return replace(seen, stopped=f"{cause[:1].upper()}{cause[1:]}", remedy=package)
     if script.child.returncode == IDLE:

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from sdc.distillation import causes
+from sdc.distillation import endings
 from sdc.ground import cores, hardware, paths
 from sdc.ground.errors import FatalError, out_of_memory
 from sdc.ground.files import write_text
@@ -210,7 +210,7 @@ def _cut(metrics: Path, steps: int) -> int:
 
 def _failure(code: int, log: Path, advice: Mapping[str, str], tree: Path) -> str:
     lines = tail(log)
-    if cause := causes.of_term(lines) or causes.missing_import(lines, tree):
+    if cause := endings.of_term(lines) or endings.missing_import(lines, tree):
         return cause
     end = "\n".join(f"    {line}" for line in lines)
     name = f"signal {-code}" if code < 0 else f"exit code {code}"

@@ -12,7 +12,7 @@ import pytest
 
 from sdc.adapters.base import Need
 from sdc.adapters.registry import ADAPTERS
-from sdc.distillation import causes
+from sdc.distillation import endings
 from tests import fake
 from tests.benches import spec
 from tests.conftest import Outcome, Sdc
@@ -145,7 +145,7 @@ def test_what_no_adapter_names_is_one_cause_too(importing: Callable[..., None], 
 )
 def test_an_import_that_fails_has_its_cause_and_remedy(last: str, said: str, tmp_path: Path) -> None:
     (tmp_path / "helpers.py").touch()
-    assert said in causes.missing_import(["Traceback (most recent call last):", "  import x", last, ""], tmp_path)
+    assert said in endings.missing_import(["Traceback (most recent call last):", "  import x", last, ""], tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -158,7 +158,7 @@ def test_an_import_that_fails_has_its_cause_and_remedy(last: str, said: str, tmp
     ],
 )
 def test_another_end_is_none_of_that(lines: list[str], tmp_path: Path) -> None:
-    assert causes.missing_import(lines, tmp_path) == ""
+    assert endings.missing_import(lines, tmp_path) == ""
 
 
 def test_a_dry_run_of_a_bench_says_what_is_lacking(in_need: None, sdc: Sdc, tmp_path: Path) -> None:
