@@ -39,6 +39,27 @@ class Patch:
 
 
 @dataclass(frozen=True)
+class Need:
+    """A package that an upstream's scripts import and that sdc itself does not require, as pip calls it."""
+
+    package: str
+    module: str = ""
+    """What is imported of it, where that is not the package's own name: `cv2` of `opencv-python`."""
+    version: str = ""
+    """The versions that will do, such as `>=0.6,<1`; empty: any."""
+
+    @property
+    def imported(self) -> str:
+        """The name that is imported."""
+        return self.module or self.package.replace("-", "_")
+
+    @property
+    def wanted(self) -> str:
+        """It in pip's words."""
+        return f"{self.package}{self.version}"
+
+
+@dataclass(frozen=True)
 class Slot:
     """A dataset as the script knows it: its name there, and the shape of what the script expects under that name."""
 
@@ -141,6 +162,8 @@ class Adapter:
     saves: str = ""
     """What the one file begins with in which the script saves images and labels together, as `res_DC`; empty if it
     saves images_N.pt, labels_N.pt and, where it learns the rate, lr_N.pt."""
+    needs: tuple[Need, ...] = ()
+    """Packages that the scripts of its clone import beyond what sdc requires; looked for before one runs."""
 
     def settings(self) -> Mapping[str, Option]:
         """Every option that a recipe or `--set` may give: the script's, and those of the experts."""

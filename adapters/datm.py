@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from decimal import Decimal
 
 from sdc.adapters import recipes, trajectories
-from sdc.adapters.base import Adapter, Job, Option, Patch, Upstream, Value
+from sdc.adapters.base import Adapter, Job, Need, Option, Patch, Upstream, Value
 
 OPTIONS = trajectories.OPTIONS | {
     "lr_img": Option(1000, trajectories.OPTIONS["lr_img"].help),  # its configuration takes whole numbers only
@@ -96,4 +96,5 @@ ADAPTER = Adapter(
     experts=trajectories.FLAT,
     files=configuration,
     loss="Grand_Loss",
+    needs=(Need("pyyaml", module="yaml"),),
 )

@@ -15,9 +15,11 @@ every function returns the very object it was given, so that the script's bits a
 from __future__ import annotations
 
 import argparse
+import contextlib
 import math
+import operator
 from collections.abc import Callable, Iterable
-from typing import cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -88,28 +90,37 @@ def gradient_norm(gradient: Tensor | Iterable[Tensor]) -> Tensor:
     return cast("Tensor", torch.linalg.vector_norm(norms))
 
 
-def class_gradient(net: nn.Module, images: Tensor, label: int) -> tuple[Tensor, ...]:
+Logits = Callable[[Any], Tensor]
+"""Takes the logits [n, classes] out of what a network returns."""
+
+
+def class_gradient(
+    net: nn.Module, images: Tensor, label: int, logits: Logits = lambda returned: returned
+) -> tuple[Tensor, ...]:
     """The gradient of the mean cross entropy of one class's images, with respect to every parameter of `net`.
 
     For methods whose network is frozen (DM): the parameters are taken as leaves of their own, so that `net` stays as
-    it is, and the result keeps its graph back to `images` [n, C, H, W]. DataParallel is unwrapped.
+    it is, and the result keeps its graph back to `images` [n, C, H, W]. DataParallel is unwrapped. `label` and `logits`
+    are those of `corrected_frozen`.
     """
+    number = _class_number(label)
     bare: nn.Module = net.module if isinstance(net, nn.DataParallel) else net
     leaves = {name: value.detach().requires_grad_() for name, value in bare.named_parameters()}
-    logits = torch.func.functional_call(bare, leaves, (images,))
-    labels = torch.full((images.shape[0],), label, dtype=torch.long, device=images.device)
-    loss = nn.functional.cross_entropy(logits, labels)
-    return torch.autograd.grad(loss, list(leaves.values()), create_graph=True)
+    found = _checked(logits(torch.func.functional_call(bare, leaves, (images,))), images, number)
+    labels = torch.full((images.shape[0],), number, dtype=torch.long, device=images.device)
+    loss = nn.functional.cross_entropy(found, labels)
+    # A parameter that the logits do not reach has a zero gradient.
+    return torch.autograd.grad(loss, list(leaves.values()), create_graph=True, materialize_grads=True)
 
 
-def class_norm(net: nn.Module, images: Tensor, label: int) -> Tensor:
+def class_norm(net: nn.Module, images: Tensor, label: int, logits: Logits = lambda returned: returned) -> Tensor:
     """D of one class's images [n, C, H, W] for a frozen `net`: a scalar with D's gradient in the images, and no other.
 
     The gradient is taken here and now, for the images alone: a backward pass through D's own graph would take one for
     every parameter, too, and the graphs of all classes would be held until then.
     """
     own = images.detach().requires_grad_()
-    norm = gradient_norm(class_gradient(net, own, label))
+    norm = gradient_norm(class_gradient(net, own, label, logits))
     (slope,) = torch.autograd.grad(norm, own)
     return norm.detach() + (slope * (images - own.detach())).sum()  # the sum is 0, its derivative the slope
 
@@ -124,11 +135,15 @@ def corrected(
 ) -> Tensor | float:
     """`loss` + share * lambda(t) * D, for a method that already holds the synthetic gradient with its graph.
 
-    DC and DSA add it to the loss of each class. MTT, FTD and DATM sum it over the inner steps, from 0.0, with `share` 1
-    by their number, and add the sum to their loss.
+    `loss` is one number. `gradient` is what torch.autograd.grad gives with create_graph=True: one tensor a parameter,
+    or all of them in one. DC and DSA add it to the loss of each class. MTT, FTD and DATM sum it over the inner steps,
+    from 0.0, with `share` 1 by their number, and add the sum to their loss. TypeError: something else is given.
     """
     factor = share * weight_at(options, step, last_step)
-    return loss + factor * gradient_norm(gradient) if factor else loss
+    if not factor:
+        return loss
+    _check_loss("corrected", loss)
+    return loss + factor * gradient_norm(_with_graph(gradient))
 
 
 def corrected_frozen(
@@ -139,10 +154,24 @@ def corrected_frozen(
     options: argparse.Namespace,
     step: int,
     last_step: int,
+    logits: Logits = lambda returned: returned,
 ) -> Tensor:
-    """`loss` + lambda(t) * D of one class's images [n, C, H, W], for a method whose network is frozen (DM)."""
+    """`loss` + lambda(t) * D of one class's images [n, C, H, W], for a method whose network is frozen (DM).
+
+    `loss` is one number. `label` is that class's number, a whole number from 0: of images of several classes, call it
+    once a class. `net` returns their logits alone, [n, classes]; where it returns more, `logits` takes them out of it,
+    such as `logits=lambda returned: returned[1]`. TypeError: something else is given.
+    """
     factor = weight_at(options, step, last_step)
-    return loss + factor * class_norm(net, images, label) if factor else loss
+    if not factor:
+        return loss
+    _check_loss("corrected_frozen", loss)
+    if not isinstance(images, Tensor) or not images.is_floating_point() or images.dim() < 2 or not len(images):
+        raise _unfit("corrected_frozen", "images [n, C, H, W] of one class", _told(images))
+    term = class_norm(net, images, label, logits)
+    if not term.requires_grad:
+        raise _unfit("corrected_frozen", "images that lead back to the synthetic ones", "images without a graph")
+    return loss + factor * term
 
 
 def corrected_direction(
@@ -156,8 +185,74 @@ def corrected_direction(
     """v + share * lambda(t) * g/|g|, for a method that differentiates `v @ g` by hand, v fixed (TESLA).
 
     The gradient of |g| with respect to the images is (g/|g|) @ dg, so the term is one more fixed vector and costs no
-    further backward pass. `share` is the inner step's part of the mean, 1 / (number of inner steps), times whatever the
-    script divides `v @ g` by. A zero gradient adds nothing.
+    further backward pass. Both are flat, of equal length. `share` is the inner step's part of the mean, 1 / (number of
+    inner steps), times whatever the script divides `v @ g` by. A zero gradient adds nothing. TypeError: something else
+    is given.
     """
     factor = weight_at(options, step, last_step)
-    return direction + share * factor * nn.functional.normalize(gradient.detach(), dim=0) if factor else direction
+    if not factor:
+        return direction
+    if not _is_flat(direction) or not _is_flat(gradient) or direction.shape != gradient.shape:
+        raise _unfit(
+            "corrected_direction", "two flat vectors of equal length", f"{_told(direction)} and {_told(gradient)}"
+        )
+    return direction + share * factor * nn.functional.normalize(gradient.detach(), dim=0)
+
+
+def _is_flat(vector: Tensor) -> bool:
+    return isinstance(vector, Tensor) and vector.is_floating_point() and vector.dim() == 1
+
+
+def _with_graph(gradient: Tensor | Iterable[Tensor]) -> list[Tensor]:
+    """The parts of a gradient, if they are tensors, and one of them leads back to the images."""
+    wanted = "the gradient that torch.autograd.grad(loss, parameters, create_graph=True) gives"
+    if not isinstance(gradient, Iterable) or (isinstance(gradient, Tensor) and not gradient.dim()):
+        raise _unfit("corrected", wanted, _told(gradient))
+    parts = [gradient] if isinstance(gradient, Tensor) else list(gradient)
+    for part in parts:
+        if part is None:
+            raise _unfit(
+                "corrected", f"{wanted}, with materialize_grads=True", "None for a parameter that the loss misses"
+            )
+        if not isinstance(part, Tensor) or not part.is_floating_point():
+            raise _unfit("corrected", wanted, f"{_told(part)} in it")
+    if not any(part.requires_grad for part in parts):
+        got = "one without a graph: detached, or made without create_graph" if parts else "an empty one"
+        raise _unfit("corrected", wanted, got)
+    return parts
+
+
+def _check_loss(function: str, loss: Tensor | float) -> None:
+    if (loss.numel() != 1) if isinstance(loss, Tensor) else not hasattr(loss, "__float__"):
+        raise _unfit(function, "a loss that is one number", _told(loss))
+
+
+def _class_number(label: int) -> int:
+    """`label` as a whole number: an int, or what stands for one (of numpy, or a tensor without dimensions)."""
+    if not isinstance(label, bool) and not len(getattr(label, "shape", ())):
+        with contextlib.suppress(TypeError):
+            return operator.index(label)
+    raise _unfit("corrected_frozen", "as label one class's number, such as 3 (call it once a class)", _told(label))
+
+
+def _checked(logits: Tensor, images: Tensor, label: int) -> Tensor:
+    """What a network returned for images, if it is their logits, and one of them is the label's."""
+    wanted = f"a net that returns logits alone, [{len(images)}, classes]"
+    if not isinstance(logits, Tensor) or logits.shape[:-1] != images.shape[:1]:
+        raise _unfit("corrected_frozen", f"{wanted} (or logits=lambda returned: returned[...])", _told(logits))
+    if not 0 <= label < logits.shape[1]:
+        raise _unfit("corrected_frozen", f"as label a class's number from 0 to {logits.shape[1] - 1}", str(label))
+    return logits
+
+
+def _unfit(function: str, wanted: str, got: str) -> TypeError:
+    return TypeError(f"sdc.{function} wants {wanted}; it was given {got}")
+
+
+def _told(value: object) -> str:
+    """What a value is, in words."""
+    if isinstance(value, Tensor):
+        return f"a tensor {list(value.shape)} of {str(value.dtype).removeprefix('torch.')}"
+    if isinstance(value, tuple | list):
+        return f"a {type(value).__name__} of {len(value)}" + (f", the first {_told(value[0])}" if value else "")
+    return "None" if value is None else f"{value!r:.40} ({type(value).__name__})"

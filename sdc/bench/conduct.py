@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import functools
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from sdc.adapters.base import Adapter
 from sdc.analysis.difficulty import kept
 from sdc.bench import cells, durations, looked_at, planning, scripts, slurm, spec, stages
 from sdc.bench.cells import Bench, Cell, Group, Task, Waiting
@@ -19,11 +20,13 @@ from sdc.bench.looked_at import Forks
 from sdc.bench.spec import Spec
 from sdc.bench.work import More
 from sdc.data.reading import Library, reader
+from sdc.distillation import experts, jobs
 from sdc.ground.errors import FatalError
 from sdc.ground.files import made
 from sdc.ground.watch import Watch
 from sdc.patching import apply
 from sdc.patching.methods import find
+from sdc.plan import needs
 from sdc.plan.request import Request
 
 Engine = Callable[[Sequence[Task], Sequence[Group], More], None]
@@ -87,6 +90,8 @@ def carry_out(look: Callable[[], Outlook], engine: Engine, runs: Path, watch: Wa
     tried: set[str] = set()
     while True:
         ahead = look()
+        if said := _lacking(ahead):
+            raise FatalError(said)
         made(runs)
         _record(ahead.bench, runs)
         to_do = tuple(task for task in ahead.to_do if task.folder not in tried)
@@ -97,6 +102,32 @@ def carry_out(look: Callable[[], Outlook], engine: Engine, runs: Path, watch: Wa
         watch.stage(f"running {len(to_do)} tasks", len(to_do))
         matched = {task.experts for task in to_do}
         engine(to_do, [group for group in ahead.groups if group.where in matched], ahead.more)
+
+
+def foreseen(look: Callable[[], Outlook], watch: Watch) -> Outlook:
+    """What there is to do; what would keep it from being done is said."""
+    ahead = look()
+    if said := _lacking(ahead):
+        watch.say(said)
+    return ahead
+
+
+def _lacking(ahead: Outlook) -> str:
+    """The packages that scripts still to be run import and that are not installed here, and what installs them."""
+    to_come = [*(task for task in ahead.to_do if ahead.states[task.folder] != "done"), *ahead.bench.waiting]
+    return needs.told(_adapters(to_come))
+
+
+def _adapters(tasks: Iterable[Task | Waiting]) -> list[Adapter]:
+    """The methods whose scripts tasks run: their own, and those that train experts which are not there, each once."""
+    found = dict[str, Adapter]()
+    for task in tasks:
+        adapter = find(task.request.method)
+        found[adapter.method] = adapter
+        owner = jobs.owner(adapter)
+        if owner and task.experts and not experts.are_ready(task.experts):
+            found[owner.method] = owner
+    return list(found.values())
 
 
 def one(file: Path, runs: Path, stage: str, number: int, watch: Watch, exported: Sequence[str] = ()) -> str:
@@ -116,6 +147,7 @@ def export(file: Path, runs: Path, profile: Path, folder: Path, watch: Watch) ->
     """
     asked = slurm.read(profile)
     bench = planning.of(spec.read(file), runs.resolve(), watch)
+    needs.check(_adapters([*bench.entries, *bench.measures]))
     _patch([*bench.entries, *bench.measures], watch)
     counts = {stage: len(tasks) for stage, tasks in stages.of(bench).items()}
     told = looked_at.exported(task.request for task in (*bench.entries, *bench.measures))

@@ -1,8 +1,8 @@
 """The command line: each command parses, calls one function of the library, and prints.
 
 Imports: ground, adapters, patching, evaluation, plan, distillation, bench, report, export, analysis.
-Read: common, runs, patches, benches; then difficulty, theory; doctor, finding, machine, surroundings; show,
-progress, demo.
+Read: common, runs, patches, new_methods, benches; then difficulty, theory; doctor, finding, machine, surroundings;
+show, progress, demo.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ import traceback
 from collections.abc import Callable, Sequence
 from importlib.util import find_spec
 
-from sdc.cli import benches, difficulty, doctor, patches, runs, show, theory
+from sdc.cli import benches, difficulty, doctor, new_methods, patches, runs, show, theory
 from sdc.cli.common import app, print_json
 from sdc.ground import cores
 from sdc.ground.errors import FatalError
 
-__all__ = ["benches", "call", "difficulty", "doctor", "guarded", "main", "patches", "runs", "theory"]
+__all__ = ["benches", "call", "difficulty", "doctor", "guarded", "main", "new_methods", "patches", "runs", "theory"]
 
 
 def main() -> None:

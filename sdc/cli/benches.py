@@ -106,7 +106,7 @@ def bench(
                 watch.say(remark)
 
         if dry_run:
-            ahead = look()
+            ahead = conduct.foreseen(look, watch)
         else:
             from sdc.bench import engine  # and Parsl, which a look at the cells can do without
 

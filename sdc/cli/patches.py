@@ -1,11 +1,11 @@
-"""Commands on upstreams and their patches: list, apply, revert, status, verify, patch, upstream."""
+"""Commands on upstreams and their patches: list, apply, revert, status, verify, upstream."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
@@ -34,9 +34,6 @@ from sdc.patching.apply import revert as revert_clone
 from sdc.patching.apply import verify as verify_clone
 from sdc.patching.methods import find
 
-if TYPE_CHECKING:
-    from sdc.patching.authoring import Authored
-
 
 @app.command("list")
 def list_methods(*, as_json: Json = False) -> None:
@@ -52,6 +49,7 @@ def list_methods(*, as_json: Json = False) -> None:
                 "commit": a.upstream.commit,
                 "licence": a.upstream.licence,
                 "datasets": datasets[m],
+                "needs": [need.wanted for need in a.needs],
                 "state": states[m],
             }
             for m, a in ADAPTERS.items()
@@ -187,46 +185,6 @@ def verify(
         show.proofs(proofs)
     if not all(each.ok for each in proofs):
         raise typer.Exit(1)
-
-
-patch_app = typer.Typer(help="Patches of your own making: see docs/adding-a-method.md.", no_args_is_help=True)
-app.add_typer(patch_app, name="patch")
-
-
-@patch_app.command("new")
-def new_patch(
-    name: Annotated[str, typer.Argument(help="What the method is to be called.")],
-    *,
-    upstream: Annotated[str, typer.Option(help="The https address of its public repository.")],
-    commit: Annotated[str, typer.Option(help="The full hash of the commit to pin.")],
-    script: Annotated[str, typer.Option(help="The script that distils, by its path there.")],
-    as_json: Json = False,
-) -> None:
-    """Clone an upstream; called again, turn your edits there into a patch, an adapter and recipes."""
-    from sdc.patching import authoring
-
-    _authored(authoring.new(name, upstream, commit, script), as_json)
-
-
-@patch_app.command("refresh")
-def refresh_patch(
-    name: Annotated[str, typer.Argument(help="A method.")],
-    *,
-    as_json: Json = False,
-) -> None:
-    """Make a method's patch anew from your edits in its clone."""
-    from sdc.patching import authoring
-
-    _authored(authoring.refresh(name), as_json)
-
-
-def _authored(made: Authored, as_json: bool) -> None:
-    if as_json:
-        print_json(asdict(made) | {"script": str(made.script), "files": [str(file) for file in made.files]})
-        return
-    show.OUT.print(f"{made.method}: {made.script}", soft_wrap=True, markup=False)
-    for line in (*(f"+ {text}" for text in made.lines), *(f"wrote {file}" for file in made.files), made.after):
-        show.OUT.print(line, soft_wrap=True, markup=False)
 
 
 upstream_app = typer.Typer(help="The upstreams as they are today.", no_args_is_help=True)

@@ -17,6 +17,7 @@ from sdc.ground import paths
 from sdc.ground.errors import FatalError
 from sdc.patching import clones
 from sdc.patching import git as git_program
+from sdc.plan import needs
 
 _FROM = "https://github.com/"
 _PROXIES = ("http_proxy", "https_proxy", "all_proxy", "no_proxy")
@@ -116,6 +117,10 @@ def methods() -> Iterator[Finding]:
     for state in ("patched", "pristine", "absent"):
         if names := [each.method for each in found if each.state == state]:
             yield Finding("methods", state, ", ".join(names))
+    for method, adapter in ADAPTERS.items():
+        if said := needs.told([adapter]):
+            value, _, remedy = said.partition(". Install what is lacking: ")
+            yield Finding("methods", method, value, "note", remedy)
     for each in found:
         if each.state == "drifted":
             value = f"drifted: {'; '.join(each.problems)}"

@@ -26,6 +26,7 @@ from sdc.ground.watch import Watch
 from sdc.launcher.job import Job
 from sdc.patching import clones, fork
 from sdc.patching.proof import OURS, Claim, Proof
+from sdc.plan import needs
 from sdc.plan.request import Plan, Request, plan
 
 WEIGHT = 0.1
@@ -73,6 +74,8 @@ def added_to(
             planned = plan(Request(proof.method, 0.0, dataset, data, recipe=RECIPE), watch)
             if proof.failures:
                 claimed, spread = _unchecked("the script is not what the patch makes of it"), ""
+            elif lacking := needs.told(experts.scripts(planned, Path(name) / "experts")):
+                claimed, spread = _unchecked(lacking), ""
             else:
                 claimed = claims(planned, _tree(planned.adapter, folder), Path(name), watch)
                 looked = hardware.device() == "cuda" and claimed[0].outcome != "unchecked"

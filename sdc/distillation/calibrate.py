@@ -29,6 +29,7 @@ from sdc.ground.errors import FatalError
 from sdc.ground.files import made, no_space_is_fatal, write_text
 from sdc.ground.watch import Watch
 from sdc.patching import trees
+from sdc.plan import needs
 from sdc.plan.cell import Cell, in_the_clear
 from sdc.plan.request import Plan
 
@@ -96,6 +97,8 @@ def measure(plan: Plan, runs: Path, watch: Watch, updates: int = UPDATES) -> Cal
     if updates < 1:
         raise FatalError(f"--updates {updates}: at least one")
     where = file(plan, runs, updates)
+    if not where.is_file():
+        needs.check(experts.scripts(plan))
     made(where.parent)
     with FileLock(where.with_name(f".{where.stem}.lock")), no_space_is_fatal(where):
         if found := known(plan, runs, updates):

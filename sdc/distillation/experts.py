@@ -29,6 +29,7 @@ from sdc.ground.errors import FatalError, unknown
 from sdc.ground.files import no_space_is_fatal, read_json, replacing, write_text
 from sdc.ground.watch import Watch
 from sdc.patching import clones, trees
+from sdc.plan import needs
 from sdc.plan.request import Plan
 
 RECORD = "experts.json"
@@ -67,12 +68,19 @@ def ready(
     if plan.adapter.experts is None:
         return None
     where = folder(plan, root)
+    needs.check(scripts(plan, root)[1:])
     where.parent.mkdir(parents=True, exist_ok=True)
     with alone(where, watch), no_space_is_fatal(where):
         if not are_ready(where):
             _train(plan, where, watch, on_resumed)
         os.utime(where / RECORD)
         return read(where)
+
+
+def scripts(plan: Plan, root: Path | None = None) -> list[Adapter]:
+    """The methods whose scripts a plan runs: its own, and the one that trains its experts, unless they are there."""
+    owner = jobs.owner(plan.adapter)
+    return [plan.adapter, *([owner] if owner and not are_ready(folder(plan, root)) else [])]
 
 
 def are_ready(where: Path) -> bool:

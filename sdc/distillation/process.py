@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from sdc.distillation import endings
 from sdc.ground import cores, hardware, paths
 from sdc.ground.errors import FatalError, out_of_memory
 from sdc.ground.files import write_text
@@ -43,7 +44,7 @@ class Script:
     def __init__(self, job: Job, work: Path, log: Path, *, onto: bool) -> None:
         """Start it in the folder `work`; what it says goes to `log`, `onto` what is there."""
         replace(job, parent=os.getpid()).write(work / "job.json")
-        self.log, metrics = log, Path(job.metrics)
+        self.log, self._tree, metrics = log, Path(job.tree), Path(job.metrics)
         read = _cut(metrics, job.steps_done)
         self._file = metrics.open()
         self._file.seek(read)
@@ -86,7 +87,7 @@ class Script:
     def failure(self, advice: Mapping[str, str]) -> FatalError | None:
         """Why it failed, with the end of its log; None if it ended well."""
         code = self.child.returncode
-        return FatalError(_failure(code, self.log, advice)) if code else None
+        return FatalError(_failure(code, self.log, advice, self._tree)) if code else None
 
     def was_killed(self) -> bool:
         """Whether a signal ended it."""
@@ -94,7 +95,7 @@ class Script:
 
     def found_no_memory(self) -> bool:
         """Whether it ended with an error that says so."""
-        return any(map(out_of_memory, _tail(self.log)))
+        return any(map(out_of_memory, tail(self.log)))
 
 
 def launch(job: Job, work: Path, log: Path, watch: Watch, advice: Mapping[str, str]) -> Ended:
@@ -207,11 +208,13 @@ def _cut(metrics: Path, steps: int) -> int:
     return metrics.stat().st_size
 
 
-def _failure(code: int, log: Path, advice: Mapping[str, str]) -> str:
-    lines = _tail(log)
-    tail = "\n".join(f"    {line}" for line in lines)
+def _failure(code: int, log: Path, advice: Mapping[str, str], tree: Path) -> str:
+    lines = tail(log)
+    if cause := endings.of_term(lines) or endings.missing_import(lines, tree):
+        return cause
+    end = "\n".join(f"    {line}" for line in lines)
     name = f"signal {-code}" if code < 0 else f"exit code {code}"
-    text = f"the upstream script ended with {name}. The end of {log}:\n{tail}"
+    text = f"the upstream script ended with {name}. The end of {log}:\n{end}"
     if code == DIVERGED:
         text += f"\nTraining diverged. {advice.get('diverged', '')}"
     if code == IDLE:
@@ -221,5 +224,6 @@ def _failure(code: int, log: Path, advice: Mapping[str, str]) -> str:
     return text
 
 
-def _tail(log: Path) -> list[str]:
+def tail(log: Path) -> list[str]:
+    """The last lines of a log."""
     return log.read_text(errors="replace").splitlines()[-_TAIL:]

@@ -28,6 +28,7 @@ from sdc.ground.files import made, no_space_is_fatal, write_text
 from sdc.ground.watch import Watch
 from sdc.launcher.job import Job
 from sdc.patching import trees
+from sdc.plan import needs
 from sdc.plan.cell import in_the_clear
 from sdc.plan.request import Plan
 
@@ -45,6 +46,7 @@ def run_together(
 ) -> list[Result]:
     """Carry several plans out; what they distil is scored by one `evaluate_sets`, which is told `stack`."""
     wanted = {_folder(plan, runs): plan for plan in plans}
+    _check_needs(wanted, again=again)
     with ExitStack() as held:
         for folder in sorted(wanted):  # in one order, or two commands may wait for each other
             held.enter_context(_begun(folder, watch))
@@ -62,9 +64,20 @@ def run_together(
 
 def distil(plan: Plan, runs: Path, watch: Watch) -> None:
     """Carry a plan out but for its evaluation, with which `run` and `run_together` go on."""
+    _check_needs({_folder(plan, runs): plan})
     with _begun(_folder(plan, runs), watch) as folder:
         if not complete(folder):
             _distilled(plan, folder, watch)
+
+
+def _check_needs(wanted: Mapping[Path, Plan], *, again: bool = False) -> None:
+    """Refuse, before anything is written, to run a script that lacks a package; what is distilled runs none."""
+    coming = [plan for folder, plan in wanted.items() if again or not (_is_distilled(folder) or complete(folder))]
+    needs.check({adapter.method: adapter for plan in coming for adapter in experts.scripts(plan)}.values())
+
+
+def _is_distilled(folder: Path) -> bool:
+    return (folder / "distilled.safetensors").is_file() and (folder / "distil.json").is_file()
 
 
 def _folder(plan: Plan, runs: Path) -> Path:
@@ -112,7 +125,7 @@ def complete(folder: Path) -> Result | None:
 def _distil(plan: Plan, folder: Path, watch: Watch) -> None:
     """Make distilled.safetensors unless it is there, and distil.json, which says what it took."""
     record, snapshot = folder / "distil.json", folder / "snapshot.safetensors"
-    if (folder / "distilled.safetensors").is_file() and record.is_file():
+    if _is_distilled(folder):
         watch.say("distilled already; evaluating")
         return
     trained = experts.ready(plan, watch, lambda done: _resumed(folder, "experts", expert=done))

@@ -2,5 +2,5 @@
 
 Imports: ground, adapters.
 Read: clones, apply, git; fetching, causes, remedies, answers; waiting, leash, filling; then additive, shipped, proof;
-fork, vendor and clash; trees and closure; authoring and scaffold; newer.
+fork, vendor and clash; trees and closure; authoring, with scaffold, arguments, loops, dependencies and drafts; newer.
 """

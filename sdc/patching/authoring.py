@@ -10,15 +10,14 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
-from sdc.adapters.base import Patch, Upstream
+from sdc.adapters.base import Adapter, Patch, Upstream
 from sdc.adapters.registry import ADAPTERS
 from sdc.ground import paths
 from sdc.ground.errors import FatalError
 from sdc.ground.files import replacing
-from sdc.patching import additive, clash, clones, fetching, git, scaffold
+from sdc.patching import additive, arguments, clash, clones, dependencies, drafts, fetching, git, scaffold
 from sdc.patching.additive import ChangedError, Line, with_line_feeds
 from sdc.patching.git import Clone
-from sdc.patching.methods import find
 
 _RESERVED = ("base", "recipes", "registry")
 
@@ -32,6 +31,8 @@ class Authored:
     files: tuple[Path, ...]
     lines: tuple[str, ...]
     after: str
+    needs: tuple[str, ...] = ()
+    """The packages that its scripts import beyond what sdc requires, in pip's words."""
 
 
 @dataclass(frozen=True)
@@ -79,23 +80,46 @@ def new(name: str, url: str, commit: str, script: str) -> Authored:
         before=git.blob_hash(edited.pinned),
         after=git.blob_hash(edited.content),
     )
+    draft = _draft(name, upstream, patch, edited)
     files = {
         paths.PATCHES / patch.file: content,
-        adapter: scaffold.adapter(name, upstream, patch, edited.pinned),
-        recipes: scaffold.recipes(name),
+        adapter: scaffold.adapter(draft),
+        recipes: scaffold.recipes(draft),
     }
     _write(edited, files)
     after = (
         f"Fill in {adapter} and {recipes}, and add to adapters/registry.py: {scaffold.registered(name)}\n"
         f"Then: sdc verify {name} --behaviour"
     )
-    return Authored(name, tree / script, tuple(files), _texts(edited), after)
+    needs = tuple(need.wanted for need in draft.needs)
+    return Authored(name, tree / script, tuple(files), _texts(edited), after, needs)
+
+
+def _draft(name: str, upstream: Upstream, patch: Patch, edited: _Edited) -> scaffold.Draft:
+    """What the files of the clone tell of the method: those that the script imports, and it first of all."""
+    found = dependencies.reached(edited.tree, edited.script)
+    texts = (edited.pinned, *(file.read_bytes() for file in found.files[1:]))
+    readable = tuple(text for text in texts if _is_python(text))
+    options = arguments.of_first(readable)
+    return scaffold.Draft(name, upstream, patch, edited.content, readable, found.needs(), options)
+
+
+def _is_python(text: bytes) -> bool:
+    try:
+        ast.parse(text)
+    except (SyntaxError, ValueError):  # of another Python
+        return False
+    return True
 
 
 def refresh(name: str) -> Authored:
     """Turn the edits in a method's clone into its patch anew, and name the new hashes in its adapter."""
     _needs_a_checkout()
-    adapter = find(name)
+    with drafts.at_hand(name) as adapter:
+        return _refreshed(name, adapter)
+
+
+def _refreshed(name: str, adapter: Adapter) -> Authored:
     patch, tree = adapter.patch, clones.clone_path(adapter)
     if not tree.exists():
         raise FatalError(

@@ -20,6 +20,7 @@ from sdc.patching.fetching import clone, sweep_clones
 from sdc.patching.fetching import selected as selected  # with which others ask what a clone has
 from sdc.patching.git import Clone, GitError, blob_hash
 
+_OLD = "not the plugin's copy of this version. If it is an older copy, take it away, then: sdc apply METHOD --vendor"
 State = Literal["absent", "pristine", "patched", "drifted"]
 
 
@@ -77,7 +78,7 @@ def status(adapter: Adapter) -> Status:
             problems.append(f"{path / name}: expected {' or '.join(sorted(allowed))}, found {actual}")
     copy = (Path(script).parent / vendor.COPY).as_posix()
     problems += [
-        f"{path / name}: a Python file that the pin does not have"
+        f"{path / name}: {_OLD if name == copy else 'a Python file that the pin does not have'}"
         for name in strangers(path, tree)
         if name != copy or vendor.state(script_path(adapter).parent) != "ours"
     ]

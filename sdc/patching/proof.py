@@ -75,9 +75,12 @@ def as_json(proofs: Sequence[Proof]) -> dict[str, Any]:
 
 
 def problems(proof: Proof) -> list[str]:
-    """What does not hold, or could not be checked, a line each."""
-    claims = [claim for claim in proof.claims if claim.outcome != "holds"]
-    return [*proof.failures, *(f"{claim.name} {claim.outcome}: {claim.detail}" for claim in claims)]
+    """What does not hold, or could not be checked, a line each; claims that share a reason share a line."""
+    names: dict[tuple[str, str], list[str]] = {}
+    for claim in proof.claims:
+        if claim.outcome != "holds":
+            names.setdefault((claim.outcome, claim.detail), []).append(claim.name)
+    return [*proof.failures, *(f"{', '.join(of)} {became}: {why}" for (became, why), of in names.items())]
 
 
 def report(proofs: Sequence[Proof], adapters: Mapping[str, Adapter], command: str, looked_at: str) -> str:
@@ -112,10 +115,18 @@ def report(proofs: Sequence[Proof], adapters: Mapping[str, Adapter], command: st
         ),
     ]
     if any(proof.claims for proof in proofs):
-        rows = [(p.method, claim.name, claim.outcome, claim.detail) for p in proofs for claim in p.claims]
+        rows = [row for p in proofs for row in _claimed(p)]
         parts += ["## Behaviour", looked_at, _table(("method", "claim", "", "seen"), rows)]
         parts += ["\n".join(f"- `{p.method}`: {p.spread}" for p in proofs)] if any(p.spread for p in proofs) else []
     return "\n\n".join([*parts, *(["## What does not hold", "\n".join(bad)] if bad else [])]) + "\n"
+
+
+def _claimed(proof: Proof) -> Iterator[tuple[str, str, str, str]]:
+    """A row a claim; what claims share is told with the first of them."""
+    told: dict[str, str] = {}
+    for claim in proof.claims:
+        first = told.setdefault(claim.detail, claim.name)
+        yield proof.method, claim.name, claim.outcome, claim.detail if first == claim.name else f"as {first}"
 
 
 def _table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

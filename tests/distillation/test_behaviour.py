@@ -74,8 +74,13 @@ def test_every_claim_holds_for_a_sound_patch_and_the_report_says_so(verified: Ve
             "did not run where the untouched did",
         ),
         ("    1 / (0.1 - args.sdc_lambda)", ("holds", "unchecked"), "it did not run"),
+        (
+            "    loss = sdc.corrected(loss, images.detach(), args, step, 9)",
+            ("holds", "unchecked"),
+            "it did not run: a line of SDC is not right: sdc.corrected wants the gradient that",
+        ),
     ],
-    ids=["other bits", "no effect", "other steps", "ends at weight 0", "ends at another weight"],
+    ids=["other bits", "no effect", "other steps", "ends at weight 0", "ends at another weight", "a wrong gradient"],
 )
 def test_a_patch_that_does_not_keep_a_claim_fails_it(
     line: str, outcomes: tuple[str, str], said: str, verified: Verified

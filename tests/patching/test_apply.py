@@ -261,3 +261,19 @@ def test_an_unknown_method_is_answered_with_the_known_ones(sdc: Sdc) -> None:
         "error": "unknown method 'dcc'. Known: datm, dc, dm, dsa, dsac, ftd, mtt, tesla. Did you mean dc?"
     }
     assert "unknown method 'dcc'" in outcome.err
+
+
+def test_an_older_copy_of_the_plugin_is_called_one_and_taken_away_by_hand_all_is_well_again(
+    sdc: Sdc, fake_upstream: fake.Fake
+) -> None:
+    assert sdc("apply", "fake", "--vendor").code == 0
+    copy = paths.upstream() / "fake" / "train" / "sdc.py"
+    copy.write_bytes(copy.read_bytes().replace(b"Sample Difficulty", b"Samples' Difficulty"))
+
+    refused = sdc("apply", "fake", "--vendor")
+    assert refused.code == 1
+    assert f"{copy}: not the plugin's copy of this version. If it is an older copy, take it away" in refused.err
+
+    copy.unlink()
+    assert sdc("apply", "fake", "--vendor").code == 0
+    assert copy.read_bytes() == paths.PLUGIN.read_bytes()
