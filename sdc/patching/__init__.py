@@ -1,5 +1,6 @@
 """Upstreams: clone at a pin, patch, take the patch out, prove what is there; forks; new patches. One file runs git.
 
 Imports: ground, adapters.
-Read: clones, apply, git; then additive, shipped, proof; fork, vendor and clash; authoring and scaffold; newer.
+Read: clones, apply, git; then additive, shipped, proof; fork, carrying,
+anchors, by_hand, syntax; download_of_pin, vendor and clash; authoring and scaffold; newer.
 """
