@@ -138,7 +138,7 @@ def _script(tree: ast.Module, rows: list[bytes]) -> Script:
     while waiting:
         body, around = waiting.pop()
         for node in body:
-            scopes[around.scope].bound.update(_bound(node))
+            scopes[0 if isinstance(node, ast.Global) else around.scope].bound.update(_bound(node))
             waiting += _inside(node, around, scopes)
             if not _is_string(node):
                 found.append(_statement(node, rows, names, blocks, around))
@@ -208,6 +208,8 @@ def _bound(node: ast.stmt) -> Iterator[str]:
     if isinstance(node, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
         yield node.name
         return
+    if isinstance(node, ast.Global):
+        yield from node.names
     for each in _own(node):
         if isinstance(each, ast.Name) and isinstance(each.ctx, ast.Store):
             yield each.id

@@ -391,6 +391,15 @@ BUILT_ANEW: dict[str, Callable[[str], str]] = {
     "in a function, with a docstring": lambda text: under('async def run(more=1):\n    """Run."""', text),
     "in try and with": lambda text: under("try:", text, "finally:\n    pass\n"),
     "in a loop over seeds": lambda text: under("for seed in range(3):", text),
+    "options in a function": lambda text: text.replace("args = parser.parse_args()\n", "").replace(
+        text[text.index("parser = ") : text.index("args = parser")],
+        "def options():\n"
+        + "".join(f"    {row}\n" for row in text[text.index("parser = ") : text.index("args = parser")].splitlines())
+        + "    return parser.parse_args()\n\n\nargs = options()\n",
+    ),
+    "global": lambda text: text.replace("args = parser", "def read():\n    global args\n    args = parser").replace(
+        "usual = ", "\n\nread()\nusual = "
+    ),
     "in a class": lambda text: under("class Run:", text),
     "an option after ours": lambda text: text.replace(OPTION, f'{OPTION}parser.add_argument("--mine")\n'),
     "the last option gone": lambda text: text.replace(OPTION, "parser.add_argument('--mine')\n"),
@@ -447,3 +456,18 @@ def test_a_script_that_is_built_differently_takes_our_lines_and_gives_them_back(
     assert sdc("verify", "fake", *to).code == 0
     assert sdc("revert", "fake", *to).code == 0
     assert script.read_bytes() == content
+
+
+def test_a_copy_of_the_plugin_stays_where_another_script_imports_it_in_whatever_way(
+    own: Callable[..., Path], sdc: Sdc, tmp_path: Path
+) -> None:
+    script, to = own(WRITERS["tabs"](LF)), ("--to", tmp_path / "own")
+    assert sdc("apply", "fake", "--vendor", *to).code == 0
+    other = script.parent / "other.py"
+    for way in ("import sdc  # ours", "import sdc as term", "from sdc import corrected", "if 1:\n    import sdc"):
+        other.write_text(f"{way}\n")
+        assert sdc("revert", "fake", *to).code == 0
+        assert (script.parent / "sdc.py").is_file(), way
+    other.unlink()
+    assert sdc("revert", "fake", *to).code == 0
+    assert not (script.parent / "sdc.py").exists()
