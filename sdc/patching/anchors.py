@@ -52,10 +52,22 @@ class Own:
 
 @dataclass(frozen=True)
 class Place:
-    """Where a line goes: after so many rows, indented so."""
+    """Where a line goes: before or after a statement."""
 
-    rows: int
+    beside: Statement
+    after: bool
     indent: bytes
+
+    @property
+    def rows(self) -> int:
+        """How many rows come before it."""
+        return self.beside.last + 1 if self.after else self.beside.first
+
+    @property
+    def told(self) -> str:
+        """The place, for people."""
+        where = f"after line {self.rows}" if self.after else f"before line {self.rows + 1}"
+        return f"{where}, `{self.beside.shortened}`"
 
 
 @dataclass(frozen=True)
@@ -124,8 +136,8 @@ def _among_imports(own: Own, script: Script) -> Place | str:
     imports = [each for each in top[:head] if isinstance(each.node, ast.Import | ast.ImportFrom)]
     alike = [each for each in imports if own.after and _source(each) == _source(own.after)]
     if chosen := (alike or imports)[-1:]:
-        return Place(chosen[0].last + 1, b"")
-    return Place(top[0].first, b"") if top else "there is no statement"
+        return Place(chosen[0], after=True, indent=b"")
+    return Place(top[0], after=False, indent=b"") if top else "there is no statement"
 
 
 def _tries(statement: Statement) -> bool:
@@ -153,7 +165,7 @@ def _beside_anchor(own: Own, known: Ours, script: Script, there: Collection[Stat
     needed = sorted(syntax.loaded(own.statement) - {NAME} - _bound_by(known))
     if unknown := [name for name in needed if not script.knows(chosen.around.scope, name)]:
         return f"{chosen.line}, where {', '.join(unknown)} is not known"
-    return Place(chosen.last + 1 if own.after else chosen.first, chosen.indent)
+    return Place(chosen, own.after is not None, chosen.indent)
 
 
 def _bound_by(known: Ours) -> set[str]:
@@ -193,7 +205,7 @@ def _before_reading(parser: str, script: Script) -> Place | None:
     """Before the one statement that has a parser read the command line."""
     read = [each for each in script.statements if any(_reads(node, parser) for node in each.nodes())]
     known = [each for each in read if each.alone and script.knows(each.around.scope, parser)]
-    return Place(known[0].first, known[0].indent) if len(read) == len(known) == 1 else None
+    return Place(known[0], after=False, indent=known[0].indent) if len(read) == len(known) == 1 else None
 
 
 def _reads(node: ast.AST, parser: str) -> bool:

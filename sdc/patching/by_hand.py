@@ -77,7 +77,7 @@ def _groups(known: Ours) -> Iterator[list[Own]]:
 
 def _candidates(own: Own, script: Script) -> list[Statement]:
     if not own.imports:
-        return [each for each in script.statements if each.said == own.statement.said]
+        return [each for each in script.statements if each.repeats(own.statement)]
     found = [each for each in script.statements if _imports(each)]
     top = [each for each in found if not each.around.scope] or found
     return [each for each in top if each.said == own.statement.said] or top
@@ -110,6 +110,7 @@ def _loosely(known: Ours, script: Script, found: dict[Own, Statement], surplus: 
         alike = [own for own in wanted if own.statement.loosely == kind]
         taken = {*found.values(), *surplus}
         there = [each for each in script.statements if each.loosely == kind and each not in taken]
+        there = [each for each in there if isinstance(each.node, type(alike[0].statement.node))]
         if len(there) <= len(alike):
             pairs, more = _paired(alike, there)
             found |= pairs

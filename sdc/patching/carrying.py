@@ -6,7 +6,6 @@ Every text here has rows that end with \\n.
 
 from __future__ import annotations
 
-import ast
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -196,15 +195,8 @@ def _by_hand(lacking: Sequence[Own], known: Ours, found: dict[Own, Place | str],
 
 def _advice(own: Own, place: Place | str) -> Advice:
     if isinstance(place, Place):
-        return Advice(
-            (place.indent + own.text).decode(), f"after line {place.rows}" if place.rows else "before all else"
-        )
+        return Advice((place.indent + own.text).decode(), place.told)
     anchor, side = (own.after, "after") if own.after else (own.before, "before")
-    said = f"`{_shortened(anchor)}`" if anchor else "the head of its block"
+    said = f"`{anchor.shortened}`" if anchor else "the head of its block"
     inside = "" if own.where == "the top level" else f" of {own.where}"
     return Advice(own.line.text.decode(), f"{side} {said}{inside}" + (f" ({place})" if place else ""))
-
-
-def _shortened(anchor: syntax.Statement) -> str:
-    said = " ".join(ast.unparse(anchor.node).split("\n")[0].split())
-    return said if len(said) < 100 else f"{said[:96]} ..."

@@ -17,6 +17,7 @@ from functools import cached_property
 
 NAME = "sdc"
 """What patched scripts import."""
+_SHORT = 100
 _NESTED = ("body", "orelse", "finalbody", "handlers", "cases", "decorator_list")
 _UNSAID = ("ctx", "kind", "type_comment", "type_ignores")
 _FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
@@ -57,6 +58,17 @@ class Statement:
     def line(self) -> str:
         """Where it stands, for people."""
         return f"line {self.first + 1}"
+
+    @property
+    def shortened(self) -> str:
+        """What it says, for people: its head, or the beginning of that."""
+        said = " ".join(ast.unparse(self.node).split("\n")[0].split())
+        return said if len(said) < _SHORT else f"{said[: _SHORT - 4]} ..."
+
+    def repeats(self, other: Statement) -> bool:
+        """Whether it says the same in the same way: `a += b` may change an object that `a = a + b` leaves alone."""
+        alike = isinstance(self.node, ast.AugAssign) == isinstance(other.node, ast.AugAssign)
+        return alike and self.said == other.said
 
     def nodes(self) -> Iterator[ast.AST]:
         """It and all in it, but for the statements in it."""
@@ -246,6 +258,8 @@ def _said(node: ast.AST, names: Mapping[str, str], *, loose: bool = False) -> st
         if root != NAME and not root.startswith(f"{NAME}_"):
             return "_"
     if isinstance(node, ast.Constant):
+        if loose and isinstance(node.value, int | float) and not isinstance(node.value, bool):
+            return repr(float(node.value))
         return f"{type(node.value).__name__} {node.value!r}"
     told = []
     for field, value in ast.iter_fields(node):
@@ -268,6 +282,8 @@ def _plain(node: ast.AST, names: Mapping[str, str]) -> ast.AST:
     """A node as this file would have it written: formatters and linters turn the one into the other."""
     if isinstance(node, ast.AnnAssign) and node.value:
         return ast.Assign(targets=[node.target], value=node.value)
+    if isinstance(node, ast.AugAssign):
+        return ast.Assign(targets=[node.target], value=ast.BinOp(left=node.target, op=node.op, right=node.value))
     if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.Not):
         turned = node.operand
         if isinstance(turned, ast.Compare) and len(turned.ops) == 1 and type(turned.ops[0]) in _OPPOSITE:

@@ -245,7 +245,7 @@ def test_where_a_line_has_no_place_that_can_be_meant_each_is_printed_to_be_put_i
     assert script.read_bytes() == content
     places = [rows[n - 1] for n, row in enumerate(rows) if row == OPTIONS]
     end = next(n for n, row in enumerate(content.decode().splitlines(), start=1) if '"--end"' in row)
-    assert places == [f"  after line {end}:"]
+    assert places == [f"  after line {end}, `parser.add_argument('--end')`:"]
 
 
 def test_a_script_that_is_no_python_is_called_that_with_the_line(
@@ -403,6 +403,7 @@ BUILT_ANEW: dict[str, Callable[[str], str]] = {
     "in a class": lambda text: under("class Run:", text),
     "an option after ours": lambda text: text.replace(OPTION, f'{OPTION}parser.add_argument("--mine")\n'),
     "the last option gone": lambda text: text.replace(OPTION, "parser.add_argument('--mine')\n"),
+    "added in place": lambda text: text.replace("    loss.backward()", "    loss += 1\n    loss.backward()"),
     "annotated": lambda text: text.replace("    loss = (", "    loss: torch.Tensor = ("),
     "a statement right after": lambda text: text.replace(LOSS, f"{LOSS}    loss = loss * 2\n"),
     "a statement right before": lambda text: text.replace(LOSS, f"    more = 1\n{LOSS}"),
