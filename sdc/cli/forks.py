@@ -39,17 +39,22 @@ def of_ours(script: str) -> None:
         raise typer.BadParameter("--script is for --to: ours are called as their upstreams call them")
 
 
-def change(chosen: Sequence[Adapter], as_json: bool, act: Callable[[Adapter], Change], to: Path | None = None) -> None:
-    """Change the script of each method, and say what was changed; `to`: applied there, so what it needs, too."""
-    changes: list[Change] = []
-    needed: list[list[str]] = []
+def place(to: Path, script: str) -> str:
+    """The options that lead to a script of the user's own, for a command that is shown."""
+    return f"--to {shlex.quote(str(to))}" + (f" --script {shlex.quote(script)}" if script else "")
+
+
+def change(chosen: Sequence[Adapter], as_json: bool, act: Callable[[Adapter], Change], own: str = "") -> None:
+    """Change the script of each method, and say what was changed; `own`: of `place`, unless it is ours."""
+    rows = []
     for adapter in chosen:
-        changes.append(done := act(adapter))
-        needed.append(needs(adapter, to) if to and not done.vendored else [])
+        done = act(adapter)
+        needed = needs(adapter, own) if own and done.after == "patched" and not done.vendored else []
+        more = {"placed": done.placed, "by_hand": done.by_hand, "notes": list(done.notes), "needs": needed}
+        rows.append({name: value for name, value in asdict(done).items() if name not in more} | (more if own else {}))
         if not as_json:
-            _print(done, needed[-1], adapter, to)
+            _print(done, needed, adapter, own)
     if as_json:
-        rows = [asdict(done) | {"needs": rows} for done, rows in zip(changes, needed, strict=True)]
         print_json({"methods": rows})
 
 
@@ -61,10 +66,9 @@ def state(found: Status) -> str:
     )
 
 
-def needs(adapter: Adapter, to: Path) -> list[str]:
+def needs(adapter: Adapter, own: str) -> list[str]:
     """The ways in which a patched script without a copy of the plugin comes to its `import sdc`, a line each."""
-    again = f"sdc apply {adapter.method} --to {shlex.quote(str(to))} --vendor"
-    vendored = f"{again}   (a copy of the plugin beside the script)"
+    vendored = f"sdc apply {adapter.method} {own} --vendor   (a copy of the plugin beside the script)"
     if not paths.in_checkout():
         here = f"{shlex.quote(sys.executable)} runs it as it is; for another Python:"
         theirs = "pip install of this package, from where you had it (on PyPI the name sdc is another project's)"
@@ -73,15 +77,15 @@ def needs(adapter: Adapter, to: Path) -> list[str]:
     return [f"pip install {root}   (on PyPI the name sdc is another project's)", f"PYTHONPATH={root}", vendored]
 
 
-def _print(done: Change, needed: Sequence[str], adapter: Adapter, to: Path | None) -> None:
+def _print(done: Change, needed: Sequence[str], adapter: Adapter, own: str) -> None:
     what = f"{done.before} -> {done.after}" if done.before != done.after else f"{done.after}, no change"
     by_hand = " (by hand)" if done.by_hand else ""
     copy = ", with a copy of the plugin" if done.vendored else ""
     show.OUT.print(f"{done.method}: {what}{by_hand}{copy}", markup=False, soft_wrap=True)
     if done.diff:
         show.told(show.OUT, done.diff)
-    if done.placed == "syntax" and to:
-        proof = f"sdc verify {adapter.method} --to {shlex.quote(str(to))} --behaviour"
+    if done.placed == "syntax":
+        proof = f"sdc verify {adapter.method} {own} --behaviour"
         told = "The script is written differently from the pin's. Look at the places, then prove them:"
         show.OUT.print(f"{told} {proof}", soft_wrap=True, markup=False)
     if needed:

@@ -93,7 +93,7 @@ def apply(
         def act(adapter: Adapter) -> Change:
             return fork.apply(adapter, to, uncommitted=uncommitted, vendored=vendor, script=script)
 
-        forks.change(forks.for_one(methods, every, script), as_json, act, to)
+        forks.change(forks.for_one(methods, every, script), as_json, act, forks.place(to, script))
     else:
         forks.of_ours(script)
         forks.change(chosen_methods(methods, every), as_json, lambda adapter: apply_to_clone(adapter, vendored=vendor))
@@ -115,7 +115,7 @@ def revert(
         def act(adapter: Adapter) -> Change:
             return fork.revert(adapter, to, uncommitted=uncommitted, script=script)
 
-        forks.change(forks.for_one(methods, every, script), as_json, act)
+        forks.change(forks.for_one(methods, every, script), as_json, act, forks.place(to, script))
     else:
         forks.of_ours(script)
         forks.change(chosen_methods(methods, every), as_json, revert_clone)
