@@ -49,7 +49,7 @@ class Look:
     into: Carried
     problems: tuple[str, ...]
     unreadable: str
-    """Where and why the text is no Python script; empty: it is one, or nobody asked."""
+    """Where and why the text cannot be read as a Python script; empty: it can, or nobody asked."""
 
 
 def look(text: bytes, known: Ours) -> Look:
@@ -140,7 +140,7 @@ def _wrong(text: bytes, known: Ours) -> Iterator[str]:
     try:
         script = syntax.read(text)
     except UnreadableError as error:
-        yield f"with the patch's lines it would be no Python: {error}"
+        yield f"with the patch's lines {error}"
         return
     seen = by_hand.seen(known, script)
     yield from (f"lacks {own.text.decode()}" for own in seen.missing)
@@ -175,7 +175,7 @@ def conflicts(merged: Merged) -> Iterator[str]:
 
 
 def _drift(added: Merged, into: Carried, seen: Seen | None, unreadable: str) -> tuple[str, ...]:
-    broken = (f"it is no Python script: {unreadable}",) if unreadable else ()
+    broken = (unreadable,) if unreadable else ()
     partly = "some of the patch's lines are there, some are not"
     if seen is None or not seen.statements:
         return (*(tuple(conflicts(added)) or into.problems or (partly,)), *broken)

@@ -6,6 +6,7 @@ its syntax tree. Only lines are put in or taken out: every other byte of the fil
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -50,7 +51,7 @@ class _Script:
         """What of it is worth knowing, and is no fault of the patch's lines."""
         if not self.look.unreadable or self.look.state == "drifted":
             return ()
-        return (f"{self.path} is no Python script for the Python that runs here: {self.look.unreadable}",)
+        return (f"{self.path}: {self.look.unreadable}",)
 
 
 def status(adapter: Adapter, folder: Path, script: str = "") -> Status:
@@ -192,7 +193,7 @@ def _allowed(adapter: Adapter, found: _Script, carried: Carried, what: str, scri
         return carried.lines
     told = [f"the patch of {adapter.method} {what}, nothing was changed:"]
     told += [f"  {found.path}: {problem}" for problem in carried.problems]
-    told += [f"  {found.path}: it is no Python script: {found.look.unreadable}"] if found.look.unreadable else []
+    told += [f"  {found.path}: {found.look.unreadable}"] if found.look.unreadable else []
     if carried.advice:
         told.append("Put these lines in by hand, indented as what stands around them:")
         told += [row for each in carried.advice for row in (f"  {each.where}:", each.text)]
@@ -203,7 +204,8 @@ def _allowed(adapter: Adapter, found: _Script, carried: Carried, what: str, scri
 
 
 def _command(word: str, adapter: Adapter, folder: Path, script: str) -> str:
-    return f"sdc {word} {adapter.method} --to {folder}{f' --script {script}' if script else ''}"
+    named = f" --script {shlex.quote(script)}" if script else ""
+    return f"sdc {word} {adapter.method} --to {shlex.quote(str(folder))}{named}"
 
 
 def _texts(lines: Iterable[Line]) -> list[bytes]:

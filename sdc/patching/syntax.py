@@ -9,6 +9,7 @@ import ast
 import builtins
 import io
 import re
+import sys
 import tokenize
 import warnings
 from collections.abc import Iterator, Mapping
@@ -27,6 +28,9 @@ _OPPOSITE = {ast.In: ast.NotIn, ast.Eq: ast.NotEq, ast.Is: ast.IsNot}
 
 class UnreadableError(Exception):
     """A text that is no Python script for the Python that runs; the message says where and why."""
+
+    def __init__(self, why: str) -> None:
+        super().__init__(f"it cannot be read as Python {sys.version_info.major}.{sys.version_info.minor}: {why}")
 
 
 @dataclass(frozen=True)

@@ -256,9 +256,11 @@ def test_a_script_that_is_no_python_is_called_that_with_the_line(
     line = 1 + next(n for n, row in enumerate(mixed.split(b"\n")) if row.startswith(b"\t"))
 
     refused = sdc("apply", "fake", *to)
-    assert (refused.code, f"line {line}: " in refused.err, "no Python script" in refused.err) == (1, True, True), (
-        refused
-    )
+    assert (refused.code, f"line {line}: " in refused.err, "cannot be read as Python 3" in refused.err) == (
+        1,
+        True,
+        True,
+    ), refused
     assert script.read_bytes() == mixed
     old = LF.replace(b'print("training begins")', b'print "training begins"')
     script.write_bytes(old)
