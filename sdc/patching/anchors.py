@@ -122,11 +122,11 @@ def place(own: Own, known: Ours, script: Script, there: Collection[Statement]) -
 def fits(own: Around, there: Around) -> bool:
     """Whether a place is in the loops of one in the pinned script, and in no more branches of the last of them.
 
-    Loops may count by other names, and stand in further loops.
+    Loops may count by other names, or there may be more or fewer around those that count by the same.
     """
-    more = len(there.loops) - len(own.loops)
-    same = more == 0 or (more > 0 and there.loops[more:] == own.loops)
-    return same and (not own.loops or there.branches <= own.branches)
+    common = min(len(there.loops), len(own.loops))
+    same = len(there.loops) == len(own.loops) or there.loops[-common:] == own.loops[-common:]
+    return not own.loops or (common > 0 and same and there.branches <= own.branches)
 
 
 def _among_imports(own: Own, script: Script) -> Place | str:

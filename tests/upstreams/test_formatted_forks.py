@@ -82,6 +82,26 @@ def test_every_methods_script_takes_the_lines_however_it_is_written(
         assert b"sdc" not in script.read_bytes()
 
 
+@pytest.mark.parametrize("write", [LF, WRITERS["tabs"]], ids=["plain", "tabs"])
+def test_a_loop_around_all_others_may_come_or_go(
+    write: Writer, fork: Callable[[str, Writer], Path], sdc: Sdc, tmp_path: Path
+) -> None:
+    experiments = b"for exp in range(args.num_exp):"
+    for other in (b"if True:", b"for seed in range(3):", b"while True:"):
+
+        def built(content: bytes, other: bytes = other) -> bytes:
+            assert content.count(experiments) == 1
+            return write(content.replace(experiments, other))
+
+        script = fork("dm", built)
+        content = script.read_bytes()
+        applied = sdc("apply", "dm", "--to", tmp_path / "dm")
+        assert applied.code == 0, applied
+        assert sdc("verify", "dm", "--to", tmp_path / "dm").code == 0
+        assert sdc("revert", "dm", "--to", tmp_path / "dm").code == 0
+        assert script.read_bytes() == content
+
+
 @pytest.mark.parametrize("method", ["dm", "mtt"])
 def test_a_formatted_fork_of_a_true_upstream_is_proved_in_its_behaviour(
     method: str, fork: Callable[[str, Writer], Path], sdc: Sdc, tmp_path: Path
