@@ -141,6 +141,9 @@ def read(text: bytes) -> Script:
     except SyntaxError as error:
         where = f"line {error.lineno}: " if error.lineno else ""
         raise UnreadableError(f"{where}{error.msg}") from error
+    except UnicodeDecodeError as error:
+        line = 1 + error.object[: error.start].count(b"\n")
+        raise UnreadableError(f"line {line}: byte {error.object[error.start]:#x} is no {error.encoding}") from error
     except (ValueError, RecursionError, MemoryError) as error:
         raise UnreadableError(str(error)) from error
 

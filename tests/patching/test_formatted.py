@@ -269,6 +269,12 @@ def test_a_script_that_is_no_python_is_called_that_with_the_line(
     assert (applied.code, script.read_bytes()) == (0, patched(old))  # nothing but its places is asked of it
     assert f"line {line - 2}: " in applied.err
     assert f"line {line}: " in sdc("status", "fake", *to).err
+    script.write_bytes(patched(LF).replace(b"parser = ", b"# \xe9\nparser = "))
+    line = 1 + patched(LF)[: patched(LF).index(b"parser = ")].count(b"\n")
+    status = sdc("status", "fake", *to)
+    assert (status.code, f"line {line}: byte 0xe9" in status.err) == (0, True), status
+    script.write_bytes(LF.decode().encode("utf-16"))
+    assert "null bytes" in sdc("apply", "fake", *to).err
 
 
 def test_what_shares_its_line_with_other_code_is_not_torn_from_it(
