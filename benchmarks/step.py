@@ -83,7 +83,9 @@ def _row(method: str, asked: argparse.Namespace) -> dict[str, Any]:
     seconds: Side = {"untouched": [], "patched": []}
     mib: Side = {"untouched": [], "patched": []}
     with tempfile.TemporaryDirectory() as name:
-        tree = behaviour.Tree(clones.clone_path(planned.adapter), clones.pinned_script(planned.adapter))
+        tree = behaviour.Tree(
+            clones.clone_path(planned.adapter), clones.pinned_script(planned.adapter), planned.adapter.patch.script
+        )
         behaviour.copy_untouched(tree, planned.adapter, Path(name) / "tree")
         for number in range(asked.rounds):
             for side in seconds:

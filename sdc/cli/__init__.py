@@ -51,7 +51,7 @@ def guarded(work: Callable[[], None], *, as_json: bool = False) -> int:
     except KeyboardInterrupt:
         return 130
     except FatalError as error:
-        show.ERR.print(f"error: {error}", style="red", markup=False, soft_wrap=True)
+        show.told(show.ERR, f"error: {error}", style="red")
         if as_json:
             print_json({"error": str(error)})
         return 1

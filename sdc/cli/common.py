@@ -70,7 +70,7 @@ Dataset = Annotated[
 ]
 To = Annotated[Path | None, typer.Option("--to", metavar="DIR", help="Your own clone or fork, instead of ours.")]
 Script = Annotated[
-    str, typer.Option(metavar="PATH", help="With --to: the method's script there, where it is not the upstream's.")
+    str, typer.Option("--script", metavar="PATH", help="With --to: the script's path there, if it has another.")
 ]
 Uncommitted = Annotated[bool, typer.Option("--uncommitted", help="With --to: also where its script is not committed.")]
 Data = Annotated[

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from sdc.adapters.base import Adapter
 from sdc.adapters.registry import ADAPTERS
-from sdc.cli import progress, show
+from sdc.cli import forks, progress, show
 from sdc.cli.common import (
     All,
     Data,
@@ -19,6 +17,7 @@ from sdc.cli.common import (
     Device,
     Json,
     Methods,
+    Script,
     To,
     Uncommitted,
     app,
@@ -28,11 +27,14 @@ from sdc.cli.common import (
 )
 from sdc.ground.files import write_text
 from sdc.patching import clones, fork, proof
-from sdc.patching.apply import Change
 from sdc.patching.apply import apply as apply_to_clone
 from sdc.patching.apply import revert as revert_clone
 from sdc.patching.apply import verify as verify_clone
 from sdc.patching.methods import find
+
+if TYPE_CHECKING:
+    from sdc.adapters.base import Adapter
+    from sdc.patching.apply import Change
 
 
 @app.command("list")
@@ -80,17 +82,21 @@ def apply(
     *,
     every: All = False,
     to: To = None,
+    script: Script = "",
     uncommitted: Uncommitted = False,
     vendor: Annotated[bool, typer.Option("--vendor", help="Put a copy of the plugin beside the script, too.")] = False,
     as_json: Json = False,
 ) -> None:
     """Clone, pin and patch upstreams, or patch your own clone or fork; again: no change. Prints the change made."""
     if to:
-        _change(
-            _for_one(methods, every), as_json, lambda a: fork.apply(a, to, uncommitted=uncommitted, vendored=vendor)
-        )
+
+        def act(adapter: Adapter) -> Change:
+            return fork.apply(adapter, to, uncommitted=uncommitted, vendored=vendor, script=script)
+
+        forks.change(forks.for_one(methods, every, script), as_json, act, forks.place(to, script))
     else:
-        _change(chosen_methods(methods, every), as_json, lambda adapter: apply_to_clone(adapter, vendored=vendor))
+        forks.of_ours(script)
+        forks.change(chosen_methods(methods, every), as_json, lambda adapter: apply_to_clone(adapter, vendored=vendor))
 
 
 @app.command()
@@ -99,22 +105,29 @@ def revert(
     *,
     every: All = False,
     to: To = None,
+    script: Script = "",
     uncommitted: Uncommitted = False,
     as_json: Json = False,
 ) -> None:
     """Take the patch out again: every file then equals the pin's, or what your own clone or fork had."""
     if to:
-        _change(_for_one(methods, every), as_json, lambda adapter: fork.revert(adapter, to, uncommitted=uncommitted))
+
+        def act(adapter: Adapter) -> Change:
+            return fork.revert(adapter, to, uncommitted=uncommitted, script=script)
+
+        forks.change(forks.for_one(methods, every, script), as_json, act, forks.place(to, script))
     else:
-        _change(chosen_methods(methods, every), as_json, revert_clone)
+        forks.of_ours(script)
+        forks.change(chosen_methods(methods, every), as_json, revert_clone)
 
 
 @app.command()
-def status(methods: Methods = None, *, to: To = None, as_json: Json = False) -> None:
+def status(methods: Methods = None, *, to: To = None, script: Script = "", as_json: Json = False) -> None:
     """What each clone is: absent, pristine, patched or drifted. Exit 1 if anything drifted."""
     if to:
-        found = [fork.status(adapter, to) for adapter in _for_one(methods, every=False)]
+        found = [fork.status(adapter, to, script) for adapter in forks.for_one(methods, False, script)]
     else:
+        forks.of_ours(script)
         found = clones.statuses([find(method) for method in methods or ADAPTERS])
     if as_json:
         print_json(
@@ -129,6 +142,8 @@ def status(methods: Methods = None, *, to: To = None, as_json: Json = False) -> 
                         "path": str(s.path),
                         "vendored": s.vendored,
                         "edited": s.edited,
+                        "by_hand": s.by_hand,
+                        "notes": list(s.notes),
                     }
                     for s in found
                 ]
@@ -138,11 +153,11 @@ def status(methods: Methods = None, *, to: To = None, as_json: Json = False) -> 
         show.table(
             "",
             ("method", "state", "commit", "upstream"),
-            [[s.method, _state(s), s.commit[:8], _address(s.upstream)] for s in found],
+            [[s.method, forks.state(s), s.commit[:8], _address(s.upstream)] for s in found],
         )
         for s in found:
-            for problem in s.problems:
-                show.ERR.print(f"{s.method}: {problem}")
+            for problem in (*s.problems, *s.notes):
+                show.ERR.print(f"{s.method}: {problem}", markup=False, soft_wrap=True)
     if any(s.state == "drifted" for s in found):
         raise typer.Exit(1)
 
@@ -153,6 +168,7 @@ def verify(
     *,
     every: All = False,
     to: To = None,
+    script: Script = "",
     behaviour: Annotated[
         bool, typer.Option("--behaviour", help="Run each script with and without its patch, and compare the bits.")
     ] = False,
@@ -168,14 +184,16 @@ def verify(
     choose(device)
     if (dataset or data) and not behaviour:
         raise typer.BadParameter("--dataset and --data are for --behaviour")
-    chosen = _for_one(methods, every) if to else chosen_methods(methods, every)
-    proofs = [fork.verify(adapter, to) if to else verify_clone(adapter) for adapter in chosen]
+    if not to:
+        forks.of_ours(script)
+    chosen = forks.for_one(methods, every, script) if to else chosen_methods(methods, every)
+    proofs = [fork.verify(adapter, to, script) if to else verify_clone(adapter) for adapter in chosen]
     seen = ""
     if behaviour:
         from sdc.distillation import behaviour as scripts
 
         with progress.bars() as watch:
-            proofs, seen = scripts.added_to(proofs, to, dataset, data, watch)
+            proofs, seen = scripts.added_to(proofs, to, dataset, data, watch, script)
     if report:
         command = " ".join(["sdc verify", *(a.method for a in chosen), *(["--behaviour"] if behaviour else [])])
         write_text(report, proof.report(proofs, ADAPTERS, command, seen))
@@ -220,30 +238,3 @@ def check_upstream(
 
 def _address(url: str) -> str:
     return url.removeprefix("https://").removeprefix("github.com/")
-
-
-def _change(chosen: list[Adapter], as_json: bool, act: Callable[[Adapter], Change]) -> None:
-    changes = []
-    for adapter in chosen:
-        changes.append(change := act(adapter))
-        if not as_json:
-            what = (
-                f"{change.before} -> {change.after}" if change.before != change.after else f"{change.after}, no change"
-            )
-            show.OUT.print(f"{change.method}: {what}{', with a copy of the plugin' if change.vendored else ''}")
-            if change.diff:
-                show.OUT.print(change.diff, markup=False, soft_wrap=True)
-    if as_json:
-        print_json({"methods": [asdict(change) for change in changes]})
-
-
-def _state(status: clones.Status) -> str:
-    more = [word for word, true in (("edited", status.edited), ("vendored", status.vendored)) if true]
-    return ", ".join([status.state, *more])
-
-
-def _for_one(methods: list[str] | None, every: bool) -> list[Adapter]:
-    """The methods of one folder of the user's own."""
-    if every or not methods:
-        raise typer.BadParameter("name the methods whose scripts the folder of --to has")
-    return chosen_methods(methods, every)

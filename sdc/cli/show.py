@@ -39,6 +39,15 @@ def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], rig
     OUT.print(shown)
 
 
+def told(console: Console, text: str, style: str | None = None) -> None:
+    """Print a text as it is, its tabs, too: it may hold lines of a script that are to be copied from here."""
+    for line in text.split("\n"):
+        if "\t" in line:  # the console would make spaces of them
+            console.file.write(f"{line}\n")
+        else:
+            console.print(line, style=style, soft_wrap=True, markup=False)
+
+
 def percent(value: float) -> str:
     """An accuracy as the field prints it."""
     return f"{100 * value:.2f}"

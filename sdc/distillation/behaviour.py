@@ -37,10 +37,11 @@ NAMES = ("weight 0", f"weight {WEIGHT:g}", "options")
 
 @dataclass(frozen=True)
 class Tree:
-    """A tree whose script is patched, and that script's content without the patch."""
+    """A tree whose script is patched, that script's content without the patch, and its path there."""
 
     path: Path
     original: bytes
+    script: str
 
 
 @dataclass(frozen=True)
@@ -62,11 +63,16 @@ class _Outcome:
 
 
 def added_to(
-    proofs: Sequence[Proof], folder: Path | None, dataset: str | None, data: Path | None, watch: Watch
+    proofs: Sequence[Proof],
+    folder: Path | None,
+    dataset: str | None,
+    data: Path | None,
+    watch: Watch,
+    script: str = "",
 ) -> tuple[list[Proof], str]:
     """The proofs with claims of what their scripts do, and what was run.
 
-    `folder`: a patched clone or fork of the user's own, instead of ours.
+    `folder`: a patched clone or fork of the user's own, instead of ours; `script`: the script's path there, if renamed.
     """
     found, seen = [], ""
     with tempfile.TemporaryDirectory(prefix="sdc-verify-") as name:
@@ -77,9 +83,10 @@ def added_to(
             elif lacking := needs.told(experts.scripts(planned, Path(name) / "experts")):
                 claimed, spread = _unchecked(lacking), ""
             else:
-                claimed = claims(planned, _tree(planned.adapter, folder), Path(name), watch)
+                tree = _tree(planned.adapter, folder, script)
+                claimed = claims(planned, tree, Path(name), watch)
                 looked = hardware.device() == "cuda" and claimed[0].outcome != "unchecked"
-                spread = _spread(planned, Path(name), watch) if looked else ""
+                spread = _spread(planned, tree, Path(name), watch) if looked else ""
             found.append(replace(proof, claims=claimed, spread=spread))
             seen = (
                 f"Each script ran untouched and patched, with the same seed, for a few steps on {planned.dataset.name} "
@@ -89,11 +96,11 @@ def added_to(
     return found, seen
 
 
-def _tree(adapter: Adapter, folder: Path | None) -> Tree:
+def _tree(adapter: Adapter, folder: Path | None, script: str) -> Tree:
     """The method's clone against its script at the pin, or the user's folder against the script without our lines."""
     if folder:
-        return Tree(folder.resolve(), fork.original(adapter, folder))
-    return Tree(clones.clone_path(adapter), clones.pinned_script(adapter))
+        return Tree(folder.resolve(), fork.original(adapter, folder, script), script or adapter.patch.script)
+    return Tree(clones.clone_path(adapter), clones.pinned_script(adapter), adapter.patch.script)
 
 
 def claims(planned: Plan, tree: Tree, scratch: Path, watch: Watch) -> tuple[Claim, ...]:
@@ -111,7 +118,7 @@ def claims(planned: Plan, tree: Tree, scratch: Path, watch: Watch) -> tuple[Clai
 
     def outcome(name: str, root: Path, *words: str) -> _Outcome:
         watch.stage(f"{adapter.method}: {name}", planned.steps())
-        return _ran(planned, work / name, root, words, trained.folder if trained else None, watch)
+        return _ran(planned, work / name, replace(tree, path=root), words, trained.folder if trained else None, watch)
 
     original = outcome("untouched", untouched)
     if original.error:
@@ -193,18 +200,18 @@ def copy_untouched(tree: Tree, adapter: Adapter, target: Path) -> None:
             continue
         (target / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(file, target / name)
-    (target / adapter.patch.script).write_bytes(tree.original)
+    (target / tree.script).parent.mkdir(parents=True, exist_ok=True)
+    (target / tree.script).write_bytes(tree.original)
 
 
-def _spread(planned: Plan, scratch: Path, watch: Watch) -> str:
+def _spread(planned: Plan, tree: Tree, scratch: Path, watch: Watch) -> str:
     """How far two runs of the untouched script are apart on this machine's GPU, after `claims` in the same folder."""
     work, where = scratch / planned.adapter.method, hardware.named("cuda")
     trained = experts.ready(planned, watch, root=scratch / "experts")
     folder = trained.folder if trained else None
     watch.stage(f"{planned.adapter.method}: untouched, on {where}", planned.steps())
-    first, second = (
-        _ran(planned, work / f"on gpu {n}", work / "tree", (), folder, watch, device="cuda") for n in (1, 2)
-    )
+    untouched = replace(tree, path=work / "tree")
+    first, second = (_ran(planned, work / f"on gpu {n}", untouched, (), folder, watch, device="cuda") for n in (1, 2))
     if first.error or second.error:
         return f"on {where} it did not run: {first.error or second.error}"
     if first.same(second):
@@ -216,22 +223,22 @@ def _spread(planned: Plan, scratch: Path, watch: Watch) -> str:
 def _ran(
     planned: Plan,
     work: Path,
-    root: Path,
+    tree: Tree,
     words: Sequence[str],
     trained: Path | None,
     watch: Watch,
     *,
     device: Device = "cpu",
 ) -> _Outcome:
-    """Run the script of the tree `root` in the folder `work`."""
+    """Run the script of a tree in the folder `work`."""
     work.mkdir()
     if trained:
         (work / "buffers").symlink_to(trained)
     options = work / "options.json"
     job: Job = replace(
         jobs.distillation(planned, work, work),
-        script=str(root / planned.adapter.patch.script),
-        tree=str(root),
+        script=str(tree.path / tree.script),
+        tree=str(tree.path),
         argv=(*planned.adapter.argv(planned.job), *words),
         options=str(options),
         device=device,

@@ -26,6 +26,11 @@ class Change:
     diff: str
     vendored: bool = False
     """Whether a copy of the plugin lies beside the script now."""
+    placed: str = ""
+    """How the places of lines were found in a script of the user's own: by `merge` or by `syntax`."""
+    by_hand: bool = False
+    """Whether the lines were there as nobody but a person, or a formatter, writes them."""
+    notes: tuple[str, ...] = ()
 
 
 def apply(adapter: Adapter, *, vendored: bool = False) -> Change:

@@ -48,7 +48,7 @@ def _in_the_way(script: Path, tree: Path) -> Iterator[Path]:
     Elsewhere: a folder without `__init__.py` is no package, so that what lies in it is imported by its bare name.
     """
     around = {folder for folder in (script.parent, *script.parent.parents) if folder.is_relative_to(tree)}
-    for folder, _ in _walk(tree):
+    for folder, _ in walk(tree):
         for path in vendor.modules(folder):
             module = path.is_file() or (path / "__init__.py").is_file()
             reached = folder in around or (module and not (folder / "__init__.py").is_file())
@@ -58,13 +58,13 @@ def _in_the_way(script: Path, tree: Path) -> Iterator[Path]:
 
 def _needing(tree: Path) -> Iterator[tuple[Path, int]]:
     """Python files of a tree, each with a line, that want of `sdc` what the plugin has not."""
-    for folder, files in _walk(tree):
+    for folder, files in walk(tree):
         for path in (folder / name for name in files if name.endswith(".py")):
             if path.is_file() and vendor.NAME.encode() in (text := path.read_bytes()):
                 yield from ((path, line) for line, name in _wanted(text) if name not in _TERM)
 
 
-def _walk(tree: Path) -> Iterator[tuple[Path, list[str]]]:
+def walk(tree: Path) -> Iterator[tuple[Path, list[str]]]:
     """The folders of a tree that are part of its code, with the names of their files, in order."""
     for top, folders, files in os.walk(tree):
         folders[:] = sorted(name for name in folders if not _apart(Path(top) / name))

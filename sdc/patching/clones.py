@@ -38,6 +38,10 @@ class Status:
     """Whether a copy of the plugin lies beside the script."""
     edited: bool = False
     """Whether a script of the user's own has other changes, too."""
+    by_hand: bool = False
+    """Whether the lines are in it as nobody but a person, or a formatter, writes them."""
+    notes: tuple[str, ...] = ()
+    """What is worth knowing, and is no drift."""
 
 
 def clone_path(adapter: Adapter) -> Path:

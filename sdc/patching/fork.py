@@ -1,204 +1,255 @@
-"""Patches for people's own code: a clone or fork of an upstream, whose script may have changes of its own.
+"""Patches for people's own code: a clone, a fork or a download of an upstream, whose script may have other changes.
 
-What we add is carried over by a three-way merge from the pinned script. Only lines are put in or taken out: every other
-byte of the file, its line ends and its mode stay.
+What we add is carried over by a three-way merge from the pinned script, and where the script is written differently, by
+its syntax tree. Only lines are put in or taken out: every other byte of the file, its line ends and its mode stay.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import shlex
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from sdc.adapters.base import Adapter
 from sdc.ground.errors import FatalError
 from sdc.ground.files import replacing
-from sdc.patching import additive, clash, clones, git, shipped, vendor
-from sdc.patching.additive import with_line_feeds
+from sdc.patching import additive, anchors, carrying, clash, clones, download_of_pin, git, shipped, vendor
+from sdc.patching.additive import Line, with_line_feeds
+from sdc.patching.anchors import Ours
 from sdc.patching.apply import Change
-from sdc.patching.clones import State, Status
-from sdc.patching.git import Merged
+from sdc.patching.carrying import Carried, Look
+from sdc.patching.clones import Status
 from sdc.patching.proof import Proof
 
 
 @dataclass(frozen=True)
 class _Script:
-    """A user's script: as it is, with what we add merged in, and with that merged out; all but `content` with \\n."""
+    """A user's script: as it is, with \\n alone, the pin's to the byte, and what it has of the lines that we add."""
 
     path: Path
     tree: Path
+    name: str
     content: bytes
     text: bytes
     pinned: bytes
-    ours: bytes
-    added: Merged
-    taken: Merged
+    known: Ours
+    look: Look
 
     @property
-    def state(self) -> State:
-        """`pristine` if it has none of our lines, `patched` if it has all, `drifted` if that cannot be said."""
-        if self.added == Merged(self.text, ()):
-            return "patched"
-        return "pristine" if self.taken == Merged(self.text, ()) else "drifted"
+    def problems(self) -> tuple[str, ...]:
+        """What of its lines of ours is not as it is to be, or what else answers to the name that they import."""
+        hidden = clash.found(self.path, self.tree) if self.look.state == "patched" else ""
+        return (*((hidden,) if hidden else ()), *(f"{self.path}: {problem}" for problem in self.look.problems))
 
     @property
-    def hidden(self) -> str:
-        """What else in its tree answers to the name that our lines import; empty: nothing."""
-        return clash.found(self.path, self.tree)
+    def without(self) -> bytes:
+        """It without our lines, to the byte, as far as they can be told."""
+        return additive.taken_out(self.content, self.look.out.lines or ())
 
-    @property
-    def original(self) -> bytes:
-        """The text without our lines, as far as they can be told."""
-        return self.text if self.taken.conflicts else self.taken.text
-
-    def conflicts(self, merged: Merged) -> Iterator[str]:
-        """Where a merge into it does not go, for people."""
-        for first, last in merged.conflicts:
-            lines = f"line {first}" if first == last else f"lines {first} to {last}"
-            yield f"{self.path}: changed where the patch adds lines: {lines}"
+    def notes(self) -> tuple[str, ...]:
+        """What of it is worth knowing, and is no fault of the patch's lines."""
+        if not self.look.unreadable or self.look.state == "drifted":
+            return ()
+        return (f"{self.path}: {self.look.unreadable}",)
 
 
-def status(adapter: Adapter, folder: Path, *, script: str = "") -> Status:
-    """Look at the method's script in a folder of the user's own; `script` is its path there, if not the upstream's."""
+def status(adapter: Adapter, folder: Path, script: str = "") -> Status:
+    """Look at the method's script in a folder of the user's own; `script`: what it is called there, if renamed."""
     found = _look(adapter, folder, script)
-    hidden = found.hidden if found.state == "patched" else ""
-    problems: tuple[str, ...] = (hidden,) if hidden else ()
-    if found.state == "drifted":
-        partly = f"{found.path}: some of the patch's lines are there, some are not"
-        problems = tuple(found.conflicts(found.added)) or (partly,)
     return Status(
         method=adapter.method,
-        state="drifted" if hidden else found.state,
+        state="drifted" if found.problems else found.look.state,
         commit=adapter.upstream.commit,
         upstream=adapter.upstream.url,
         path=folder,
-        problems=problems,
+        problems=found.problems,
         vendored=vendor.state(found.path.parent) == "ours",
-        edited=found.original != found.pinned,
+        edited=with_line_feeds(found.without) != found.known.pinned,
+        by_hand=found.look.by_hand,
+        notes=(*found.notes(), *download_of_pin.differences(adapter, folder)),
     )
 
 
-def apply(adapter: Adapter, folder: Path, *, uncommitted: bool = False, vendored: bool = False) -> Change:
-    """Merge the patch into the user's script; again: no change. A conflict changes nothing."""
-    found = _look(adapter, folder)
+def apply(
+    adapter: Adapter, folder: Path, *, uncommitted: bool = False, vendored: bool = False, script: str = ""
+) -> Change:
+    """Bring the patch's lines into the user's script; again: no change. Where one has no place, nothing is changed."""
+    found = _look(adapter, folder, script)
     clash.check(found.path, folder)
     diff = ""
-    if found.state != "patched":
-        _refuse_conflicts(adapter, found, found.added, "is not applied")
+    if found.look.state != "patched":
+        lines = _allowed(adapter, found, found.look.into, "is not applied", script)
         _refuse_uncommitted(found, uncommitted=uncommitted)
-        lines = additive.between(found.text, found.added.text)
-        _write(found, additive.put_in(found.content, lines))
-        diff = shipped.body(adapter.patch, "+")
+        content = additive.put_in(found.content, lines)
+        diff = _shown(found.name, content, lines) if found.look.into.way == "syntax" else _body(found.name, lines, "+")
+        _write(found, content)
     if vendored:
         vendor.put(found.path.parent)
     there = vendor.state(found.path.parent) == "ours"
-    return Change(adapter.method, found.state, "patched", diff, there)
+    placed = found.look.into.way if diff else ""
+    return Change(
+        adapter.method,
+        found.look.state,
+        "patched",
+        diff,
+        there,
+        placed,
+        by_hand=found.look.by_hand,
+        notes=found.notes(),
+    )
 
 
-def revert(adapter: Adapter, folder: Path, *, uncommitted: bool = False) -> Change:
+def revert(adapter: Adapter, folder: Path, *, uncommitted: bool = False, script: str = "") -> Change:
     """Take our lines out of the user's script again, and the plugin's copy."""
-    found = _look(adapter, folder)
+    found = _look(adapter, folder, script)
     diff = ""
-    if found.state != "pristine":
-        _refuse_conflicts(adapter, found, found.taken, "is not taken out")
+    if found.look.state != "pristine":
+        lines = _allowed(adapter, found, found.look.out, "is not taken out", script)
         _refuse_uncommitted(found, uncommitted=uncommitted)
-        lines = additive.between(found.taken.text, found.text)
         _write(found, additive.taken_out(found.content, lines))
-        diff = shipped.body(adapter.patch, "-")
+        diff = _body(found.name, lines, "-")
     vendor.take(found.path.parent)
-    return Change(adapter.method, found.state, "pristine", diff, vendor.state(found.path.parent) == "ours")
+    there = vendor.state(found.path.parent) == "ours"
+    return Change(adapter.method, found.look.state, "pristine", diff, there, notes=found.notes())
 
 
-def verify(adapter: Adapter, folder: Path) -> Proof:
+def verify(adapter: Adapter, folder: Path, script: str = "") -> Proof:
     """Check that the patch's lines are in the user's script, each once, and count what they change there."""
-    found = _look(adapter, folder)
-    failures = list(status(adapter, folder).problems)
-    if found.state == "pristine":
-        failures.append(f"not applied: {found.path}. Run: sdc apply {adapter.method} --to {folder}")
-    lines: tuple[additive.Line, ...] = ()
-    if found.state == "patched":
-        lines = additive.between(found.original, found.text)
-        expected = [line.text for line in shipped.lines(adapter.patch)]
-        if [line.text for line in lines] != expected:
-            failures.append(f"{found.path}: the lines that it has more than without the patch are not the patch's")
+    found = _look(adapter, folder, script)
+    failures = list(found.problems)
+    if found.look.state == "pristine":
+        failures.append(f"not applied: {found.path}. Run: {_command('apply', adapter, folder, script)}")
+    lines = (found.look.out.lines or ()) if found.look.state == "patched" else ()
+    if found.look.state == "patched" and not lines:
+        failures += [f"{found.path}: {problem}" for problem in found.look.out.problems]
+    if lines and not found.look.by_hand and _texts(lines) != _texts(shipped.lines(adapter.patch)):
+        failures.append(f"{found.path}: the lines that it has more than without the patch are not the patch's")
     return Proof(
         method=adapter.method,
-        files=(adapter.patch.script,) if lines else (),
+        files=(found.name,) if lines else (),
         added=len(lines),
         removed=0,
         total=additive.count(found.text),
         functions=additive.functions(found.text, lines),
         patch_sha256=adapter.patch.sha256,
-        before=git.blob_hash(additive.taken_out(found.content, lines)),
+        before=git.blob_hash(found.without),
         after=git.blob_hash(found.content),
         vendored=vendor.state(found.path.parent) == "ours",
         failures=tuple(failures),
+        by_hand=found.look.by_hand,
     )
 
 
-def original(adapter: Adapter, folder: Path, *, script: str = "") -> bytes:
+def original(adapter: Adapter, folder: Path, script: str = "") -> bytes:
     """The user's patched script without our lines, to the byte."""
-    found = _look(adapter, folder, script)
-    return additive.taken_out(found.content, additive.between(found.original, found.text))
+    return _look(adapter, folder, script).without
 
 
-def _look(adapter: Adapter, folder: Path, script: str = "") -> _Script:
+def _look(adapter: Adapter, folder: Path, script: str) -> _Script:
     shipped.checked(adapter.patch)
-    path = _script(adapter, folder, script or adapter.patch.script)
+    name = _name(script, folder) or adapter.patch.script
+    path = _script(adapter, folder, name)
     clones.present(adapter)
-    content, pinned = path.read_bytes(), with_line_feeds(clones.pinned_script(adapter))
-    text, ours = with_line_feeds(content), additive.put_in(pinned, shipped.lines(adapter.patch))
-    added, taken = git.merge(text, pinned, ours), git.merge(text, ours, pinned)
-    return _Script(path, folder, content, text, pinned, ours, added, taken)
+    content, pinned = path.read_bytes(), clones.pinned_script(adapter)
+    if b"\0" in content:
+        raise FatalError(f"{path} is no Python script: it holds null bytes. Save it as UTF-8")
+    text, known = with_line_feeds(content), anchors.ours(with_line_feeds(pinned), shipped.lines(adapter.patch))
+    return _Script(path, folder, name, content, text, pinned, known, carrying.look(text, known))
 
 
-def _script(adapter: Adapter, folder: Path, script: str) -> Path:
+def _name(script: str, folder: Path) -> str:
+    """The path of a script in a folder, as git has it; empty: as the upstream calls it."""
+    name = PurePosixPath(script)
+    if name.is_absolute() or ".." in name.parts:
+        raise FatalError(
+            f"--script {script}: give the script's path within {folder}, for example --script src/distil.py"
+        )
+    return name.as_posix() if script else ""
+
+
+def _script(adapter: Adapter, folder: Path, name: str) -> Path:
     """The script in the user's folder; one that a link leads to could lie anywhere, and is refused."""
-    path = folder / script
+    path = folder / name
     if not folder.is_dir():
         raise FatalError(f"--to {folder} is no folder. Give one with your clone or fork of {adapter.upstream.url}")
-    below = [path, *path.parents][: len(Path(script).parts)]
+    below = [path, *path.parents][: len(Path(name).parts)]
     if any(part.is_symlink() for part in below):
         raise FatalError(f"{path} is, or lies behind, a link, so it is not touched. Name the folder it leads to: --to")
     if not path.is_file():
+        like = download_of_pin.renamed(adapter, folder)
+        told = "".join(f"\nIt looks like {each}: --script {each}" for each in like)
         raise FatalError(
             f"{path} does not exist. {adapter.method} is patched in {adapter.patch.script}: "
             f"give --to a folder with a clone or fork of {adapter.upstream.url}"
+            + (told or "\nIf the script has another name there: --script PATH")
         )
     return path
 
 
-def _refuse_conflicts(adapter: Adapter, found: _Script, merged: Merged, what: str) -> None:
-    if merged.conflicts:
-        listed = "\n".join(f"  {place}" for place in found.conflicts(merged))
-        raise FatalError(
-            f"the patch of {adapter.method} {what}, nothing was changed:\n{listed}\n"
-            f"See the lines it adds: sdc apply {adapter.method}, and put them in or take them out by hand"
-        )
+def _allowed(adapter: Adapter, found: _Script, carried: Carried, what: str, script: str) -> tuple[Line, ...]:
+    """The lines to put in or take out. Raises FatalError where they cannot be, with what to do by hand."""
+    if carried.lines is not None:
+        return carried.lines
+    told = [f"the patch of {adapter.method} {what}, nothing was changed:"]
+    told += [f"  {found.path}: {problem}" for problem in carried.problems]
+    told += [f"  {found.path}: {found.look.unreadable}"] if found.look.unreadable else []
+    if carried.advice:
+        told.append("Put these lines in by hand, indented as what stands around them:")
+        told += [row for each in carried.advice for row in (f"  {each.where}:", each.text)]
+        told.append(f"then: {_command('verify', adapter, found.tree, script)} --behaviour")
+    else:
+        told.append("Take them out by hand, or undo what was changed around them")
+    raise FatalError("\n".join(told))
+
+
+def _command(word: str, adapter: Adapter, folder: Path, script: str) -> str:
+    named = f" --script {shlex.quote(script)}" if script else ""
+    return f"sdc {word} {adapter.method} --to {shlex.quote(str(folder))}{named}"
+
+
+def _texts(lines: Iterable[Line]) -> list[bytes]:
+    return [line.text.rstrip() for line in lines]
+
+
+def _body(name: str, lines: Sequence[Line], sign: str) -> str:
+    """The lines that come or go, under the script's name."""
+    return "\n".join([name, *(f"{sign} {line.text.decode(errors='replace').strip()}" for line in lines)])
+
+
+def _shown(name: str, content: bytes, lines: Sequence[Line]) -> str:
+    """The lines that came, with their numbers and what stands around them."""
+    rows = with_line_feeds(content).decode(errors="replace").split("\n")
+    ours = {line.place + number for number, line in enumerate(lines)}
+    near = sorted({row + step for row in ours for step in (-2, -1, 0, 1, 2) if 0 <= row + step < len(rows)})
+    out, last = [f"{name}, each after the statement that it follows in the pinned script:"], -1
+    for row in near:
+        out += ["     ..."] if out[1:] and row > last + 1 else []
+        out.append(f"{'+' if row in ours else ' '} {row + 1:5d}  {rows[row]}".rstrip())
+        last = row
+    return "\n".join(out)
 
 
 def _refuse_uncommitted(found: _Script, *, uncommitted: bool) -> None:
-    """Refuse to write to a script with work in it that git could not give back; our own lines are none."""
-    if uncommitted:
+    """Refuse to write to a script with work in it that nothing could give back; our own lines are none.
+
+    One that is the pin's to the byte needs no repository of its own: this gives it back.
+    """
+    if uncommitted or found.without == found.pinned:
         return
     head = git.committed(found.path.resolve())
     if head is None:
+        differs = download_of_pin.told(found.without, found.pinned)
         raise FatalError(
-            f"{found.path} is in no commit, so nothing could give it back. Commit it, or say that it may be changed: "
-            "--uncommitted"
+            f"{found.path} is in no commit, so nothing could give it back, and it is not the pin's: {differs}. "
+            "Commit it, or say that it may be changed: --uncommitted"
         )
     without = with_line_feeds(head)
-    if found.original not in (without, _out(found, without)):
+    if with_line_feeds(found.without) not in (without, carrying.without(without, found.known)):
         raise FatalError(
             f"{found.path} has changes that are not committed, so it is not touched. Commit them, or say that the "
             "script may be changed: --uncommitted"
         )
-
-
-def _out(found: _Script, text: bytes) -> bytes:
-    """A text, of a commit, without our lines."""
-    merged = git.merge(text, found.ours, found.pinned)
-    return text if merged.conflicts else merged.text
 
 
 def _write(found: _Script, content: bytes) -> None:

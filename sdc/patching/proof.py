@@ -46,6 +46,8 @@ class Proof:
     """What was claimed of its behaviour, if that was looked at."""
     spread: str = ""
     """How far two runs of the untouched script are apart on a GPU; empty: there is none, or nobody looked."""
+    by_hand: bool = False
+    """Whether the lines are in a script of the user's own as nobody but a person, or a formatter, writes them."""
 
     @property
     def ok(self) -> bool:

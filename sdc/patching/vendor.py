@@ -16,7 +16,7 @@ State = Literal["absent", "ours", "other"]
 COPY = "sdc.py"
 NAME = "sdc"
 """What a patched script imports."""
-_IMPORT = re.compile(rb"^import sdc[ \t\r]*$", re.MULTILINE)
+_IMPORT = re.compile(rb"^[ \t]*(?:import|from)[ \t]+sdc\b", re.MULTILINE)
 
 
 def modules(folder: Path) -> Iterator[Path]:

@@ -12,29 +12,12 @@ import pytest
 from sdc.ground import paths
 from tests import fake
 from tests.conftest import Sdc
+from tests.patching.conftest import LF
 
-LF = fake.SCRIPT.encode()
 CRLF = LF.replace(b"\n", b"\r\n")
 FARTHER = (b"training begins", b"mine begins")
 ADJACENT = (b"loss.backward()", b"loss.backward(retain_graph=False)")
 NEAR = (b"    optimizer.zero_grad()\n", b"    optimizer.zero_grad(set_to_none=True)\n")
-
-
-@pytest.fixture
-def own(fake_upstream: fake.Fake, tmp_path: Path) -> Callable[..., Path]:
-    """`own(content)`: a repository of the user's with the script in it, committed; the script's path."""
-
-    def make(content: bytes = LF, *, commit: bool = True) -> Path:
-        script = tmp_path / "own" / "train" / "distil.py"
-        script.parent.mkdir(parents=True)
-        (script.parent / "helpers.py").write_text(fake.HELPERS)
-        script.write_bytes(content)
-        script.chmod(0o755)
-        if commit:
-            fake._commit(tmp_path / "own", {})
-        return script
-
-    return make
 
 
 def patched(content: bytes) -> bytes:
