@@ -26,7 +26,7 @@ from sdc.cli.common import (
     chosen_methods,
     print_json,
 )
-from sdc.ground.files import write_text
+from sdc.ground.files import writable, write_text
 from sdc.patching import clones, fork, proof
 from sdc.patching.apply import Change
 from sdc.patching.apply import apply as apply_to_clone
@@ -171,6 +171,8 @@ def verify(
     if (dataset or data) and not behaviour:
         raise typer.BadParameter("--dataset and --data are for --behaviour")
     chosen = _for_one(methods, every) if to else chosen_methods(methods, every)
+    if report:
+        writable(report.absolute().parent, report.absolute())  # or the proof is made for nothing
     proofs = [fork.verify(adapter, to) if to else verify_clone(adapter) for adapter in chosen]
     seen = ""
     if behaviour:

@@ -6,7 +6,7 @@ import json
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -23,8 +23,8 @@ from sdc.evaluation.scoring import Result, Subject, evaluate_sets
 from sdc.evaluation.shown import Scale
 from sdc.evaluation.training import Score
 from sdc.evaluation.view import View, Whitening
-from sdc.ground import hardware
-from sdc.ground.files import made, no_space_is_fatal, write_text
+from sdc.ground import hardware, storage
+from sdc.ground.files import made, write_text
 from sdc.ground.watch import Watch
 from sdc.launcher.job import Job
 from sdc.patching import apply, clones
@@ -46,9 +46,10 @@ def run_together(
     """Carry several plans out; what they distil is scored by one `evaluate_sets`, which is told `stack`."""
     wanted = {_folder(plan, runs): plan for plan in plans}
     with ExitStack() as held:
-        for folder in sorted(wanted):  # in one order, or two commands may wait for each other
+        done = {} if again else _complete(wanted)  # a run that is not locked: there is nothing to write in its folder
+        for folder in sorted(wanted.keys() - done.keys()):  # in one order, or two commands may wait for each other
             held.enter_context(_begun(folder, watch))
-        done = {} if again else {folder: result for folder in wanted if (result := complete(folder))}
+        done |= {} if again else _complete(wanted.keys() - done.keys())
         for folder in done:
             watch.say(f"complete already: {folder}")
         if len(done) < len(wanted):
@@ -62,9 +63,16 @@ def run_together(
 
 def distil(plan: Plan, runs: Path, watch: Watch) -> None:
     """Carry a plan out but for its evaluation, with which `run` and `run_together` go on."""
+    if complete(_folder(plan, runs)):
+        return
     with _begun(_folder(plan, runs), watch) as folder:
         if not complete(folder):
             _distilled(plan, folder, watch)
+
+
+def _complete(folders: Iterable[Path]) -> dict[Path, Result]:
+    """The results of those that are complete."""
+    return {folder: result for folder in folders if (result := complete(folder))}
 
 
 def _folder(plan: Plan, runs: Path) -> Path:
@@ -74,8 +82,7 @@ def _folder(plan: Plan, runs: Path) -> Path:
 @contextmanager
 def _begun(folder: Path, watch: Watch) -> Iterator[Path]:
     """Within, a run's folder is there, and nobody else is at work in it."""
-    made(folder)
-    with FileLock(folder / ".lock"), no_space_is_fatal(folder):
+    with storage.at(folder), FileLock(made(folder) / ".lock"):
         process.wait_for_orphan(folder / "log.txt", watch)
         yield folder
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from sdc.adapters.base import Adapter
 from sdc.ground.errors import FatalError
-from sdc.ground.files import replacing
+from sdc.ground.files import rewrite
 from sdc.patching import additive, clash, clones, git, shipped, vendor
 from sdc.patching.additive import with_line_feeds
 from sdc.patching.apply import Change
@@ -202,9 +202,4 @@ def _out(found: _Script, text: bytes) -> bytes:
 
 
 def _write(found: _Script, content: bytes) -> None:
-    mode = found.path.stat().st_mode
-    with replacing(found.path) as partial:
-        partial.write_bytes(content)
-        if found.path.read_bytes() != found.content:
-            raise FatalError(f"{found.path} was changed meanwhile, so it is not touched. Run the same command again")
-    found.path.chmod(mode & 0o7777)
+    rewrite(found.path, content, found.content)

@@ -1,4 +1,4 @@
-"""The one file that touches git: clone at a pin, read a clone's tree, apply a patch to its files, merge three texts.
+"""The one file that touches git: clone at a pin, read a clone's tree, merge three texts.
 
 Every command names the clone's own .git, because `git -C DIR` acts on whatever repository lies above DIR when DIR has
 none; it runs without the caller's GIT_* variables, without hooks and without prompts. A repository of somebody else's
@@ -78,11 +78,6 @@ class Clone:
     def blob(self, name: str) -> bytes:
         """The content of a blob, by its hash."""
         return self.exact("cat-file", "blob", name)
-
-    def apply(self, patch: Path, *, reverse: bool = False) -> None:
-        """Apply a zero-context patch to the files, or take it out again: wholly or not at all."""
-        direction = ["--reverse"] if reverse else []
-        self.git("apply", "--unidiff-zero", "--whitespace=nowarn", *direction, "--", str(patch))
 
 
 def blob_hash(content: bytes) -> str:
