@@ -2,8 +2,9 @@
 
 Each of apply and revert, of the product's own clone and of a fork (`--to`), with and without `--vendor`, is given in a
 process that meets one of three faults: files may not grow beyond a random size; the disk has a random room left; kill
--9 at a random moment of the time that the command takes. After it the script has to be pristine or patched, to the
-byte; the same command, given again, has to do its work and to leave nothing half made.
+-9 at a random moment: of the time that the command takes, or, every other time, right before a random one of the
+changes that it makes to files. After it the script has to be pristine or patched, to the byte; the same command, given
+again, has to do its work and to leave nothing half made.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from sdc import cli
 from sdc.adapters.base import Adapter
@@ -32,6 +34,9 @@ from sdc.patching import apply, clones
 DEEDS = ("apply", "apply --vendor", "revert", "apply --to", "apply --to --vendor", "revert --to")
 FAULTS = ("limit reached", "disk full", "killed")
 _DISK = 16 * 2**20
+_CHANGES = ("open", "os.chmod", "os.chown", "os.remove", "os.rename")
+_MOST = 12
+"""So many changes of files, about, does a command make that puts a copy of the plugin beside a script."""
 
 
 @dataclass(frozen=True)
@@ -128,13 +133,14 @@ def _stage(adapter: Adapter, folder: Path) -> _Stage:
 
 def _usual(stage: _Stage, deed: str) -> float:
     """The seconds that a deed takes, in a process of its own that has all imported."""
-    for _ in range(2):
+    taken = []
+    for _ in range(3):
         stage.prepare(deed)
         began = time.monotonic()
         if _ended(_begin(stage.command(deed))):
             raise SystemExit(f"{deed} fails without any fault")
-        taken = time.monotonic() - began
-    return taken
+        taken.append(time.monotonic() - began)
+    return min(taken)
 
 
 def _met(stage: _Stage, fault: str, deed: str, usual: dict[str, float], draw: random.Random) -> _Outcome:
@@ -142,10 +148,7 @@ def _met(stage: _Stage, fault: str, deed: str, usual: dict[str, float], draw: ra
     stage.prepare(deed)
     room = draw.randrange(len(stage.patched))
     if fault == "killed":
-        child = _begin(stage.command(deed))
-        time.sleep(draw.uniform(0, 1.2 * usual[deed]))
-        os.kill(child, signal.SIGKILL)
-        code = _ended(child)
+        code = _killed(stage, deed, usual[deed], draw)
     elif fault == "limit reached":
         code = _ended(_begin(stage.command(deed), lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (room, room))))
     else:
@@ -154,6 +157,32 @@ def _met(stage: _Stage, fault: str, deed: str, usual: dict[str, float], draw: ra
     wanted = stage.pristine if deed.startswith("revert") else stage.patched
     mended = _ended(_begin(stage.command(deed))) == 0 and stage.script(deed).read_bytes() == wanted
     return _Outcome(fault, code, whole, mended, tuple(stage.half_made(deed)))
+
+
+def _killed(stage: _Stage, deed: str, usual: float, draw: random.Random) -> int:
+    if draw.random() < 0.5:
+        number = draw.randint(1, _MOST)
+        return _ended(_begin(stage.command(deed), lambda: _die_at(number, stage.tree(deed))))
+    child = _begin(stage.command(deed))
+    time.sleep(draw.uniform(0, usual))
+    os.kill(child, signal.SIGKILL)
+    return _ended(child)
+
+
+def _die_at(number: int, below: Path) -> None:
+    """From now on this process kills itself right before its `number`-th change of a file below a folder."""
+    left = number
+
+    def count(event: str, arguments: tuple[Any, ...]) -> None:
+        nonlocal left
+        if event not in _CHANGES or (event == "open" and not arguments[2] & (os.O_WRONLY | os.O_RDWR)):
+            return
+        if isinstance(arguments[0], int) or below in Path(arguments[0]).absolute().parents:
+            left -= 1
+            if not left:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+    sys.addaudithook(count)
 
 
 def _begin(command: Sequence[str], first: Callable[[], None] = lambda: None) -> int:

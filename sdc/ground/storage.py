@@ -24,12 +24,12 @@ RUNS, UPSTREAM, CACHE, PASSING = "--runs DIR", "SDC_UPSTREAM=DIR", "SDC_CACHE=DI
 _ANY = f"{RUNS} for runs, --out or --html for a report, {CACHE} for data"
 _CHECKOUT = "in a checkout of sdc that is yours"
 _FULL = {
-    errno.ENOSPC: ("no space left on the disk", "Free some (df -h {folder})"),
-    errno.EDQUOT: ("the quota of the disk is used up", "Free some (quota -s)"),
-    errno.EFBIG: ("the limit on the size of files is reached", "Raise it (ulimit -f)"),
+    errno.ENOSPC: ("no space left on the disk", "df -h {folder}"),
+    errno.EDQUOT: ("the quota of the disk is used up", "quota -s"),
 }
-"""What is said of a file that finds no room, and what mends it."""
-_OF_THE_DISK = {*_FULL, errno.EIO, errno.ESTALE}
+"""What is said of a disk that has no room left, and the command that shows how much is used."""
+_NO_ROOM = (*_FULL, errno.EFBIG)
+_OF_THE_DISK = {*_NO_ROOM, errno.EIO, errno.ESTALE}
 """No bug of ours makes these, whatever path they are about."""
 _REFUSED = {errno.EACCES, errno.EPERM, errno.EROFS}
 _TORCH_GAVE_UP = "PytorchStreamWriter failed writing"
@@ -63,11 +63,12 @@ _chosen: ContextVar[Callable[[], Iterable[Place]]] = ContextVar("chosen", defaul
 @contextlib.contextmanager
 def chosen(places: Callable[[], Iterable[Place]]) -> Iterator[None]:
     """Within, these places are the user's, too: a function, since nobody asks for them unless something fails."""
-    before = _chosen.set(places)
+    before = _chosen.get()
+    token = _chosen.set(lambda: chain(places(), before()))
     try:
         yield
     finally:
-        _chosen.reset(before)
+        _chosen.reset(token)
 
 
 @contextlib.contextmanager
@@ -109,14 +110,16 @@ def _failures(error: Exception) -> Iterator[_Failure]:
 
 def _seen(error: Exception) -> _Failure | None:
     text = str(error)
+    if type(error).__module__ == "ssl":  # which counts errors in a way of its own
+        return None
     if isinstance(error, OSError) and error.errno is not None:
         named = error.filename2 or error.filename
         path = Path(os.fsdecode(named)) if isinstance(named, str | bytes | os.PathLike) else None
         return _Failure(error.errno, path, error.strerror or text)
     if loop := re.fullmatch(r"Symlink loop from '(.*)'", text):  # as pathlib says it
         return _Failure(errno.ELOOP, Path(loop[1]), os.strerror(errno.ELOOP))
-    if number := next((number for number in _FULL if os.strerror(number) in text), 0):
-        return _Failure(number, None, text)
+    if number := next((number for number in _NO_ROOM if os.strerror(number) in text), 0):
+        return _Failure(number, None, os.strerror(number))
     if isinstance(error, FatalError):
         return None
     if wrapped := re.search(r"\(os error (\d+)\)", text):  # as Rust's libraries say it
@@ -179,17 +182,20 @@ def _passing(path: Path) -> Iterator[Place]:
 
 def _words(failure: _Failure, path: Path | None, elsewhere: str) -> str:
     if failure.number in _FULL:
-        what, remedy = _FULL[failure.number]
-        remedy = remedy.format(folder=path.parent if path else ".")
-        return f"{what} while writing {path or 'a file'}\n{remedy}, or write elsewhere: {elsewhere}"
-    if path is None:
-        return f"a file cannot be read or written: {failure.reason}"
+        what, shows = _FULL[failure.number]
+        shows = shows.format(folder=path.parent if path else ".")
+        return f"{what} while writing {path or 'a file'}\nFree some ({shows}), or write elsewhere: {elsewhere}"
     verb, reason = _done_to(path, failure)
-    return f"{path} cannot be {verb}: {reason}\n{'Name another' if 'read' in verb else 'Write elsewhere'}: {elsewhere}"
+    if failure.number == errno.EFBIG:
+        verb, reason = "written", "the limit on the size of files is reached (ulimit -f)"
+    way = "Write elsewhere" if "=" in elsewhere else "Name another place"
+    return f"{path or 'a file'} cannot be {verb}: {reason}\n{way}: {elsewhere}"
 
 
-def _done_to(path: Path, failure: _Failure) -> tuple[str, str]:
+def _done_to(path: Path | None, failure: _Failure) -> tuple[str, str]:
     """What was to be done to a path, and why it could not be."""
+    if path is None:
+        return "read or written", failure.reason
     there = next((folder for folder in (path, *path.parents) if os.path.lexists(folder)), path)
     in_the_way = there != path or failure.number == errno.EEXIST
     if in_the_way and os.path.isfile(there):  # noqa: PTH113 - pathlib's may raise

@@ -151,7 +151,7 @@ def test_a_fork_that_is_right_and_one_that_would_change(closed: Given, place: Pl
     assert (vendored.code, wrong.code) == (1, 1)
     for done, file in ((vendored, "patched/train/sdc.py"), (wrong, "pristine/train/distil.py")):
         assert done.json["error"].startswith(f"{place.top / file} cannot be "), done
-        assert done.json["error"].endswith("\nWrite elsewhere: --to DIR")
+        assert done.json["error"].endswith("\nName another place: --to DIR")
     assert (place.top / "pristine" / "train" / "distil.py").read_text() == fake.SCRIPT
 
 
@@ -207,4 +207,4 @@ def test_a_benchmark_that_cannot_keep_a_result_begins_nothing(closed: Given, pla
     (done,) = closed(("bench", place.top / "spec.toml", "--runs", place.top / "runs", "--json"))
     assert done.code == 1, done
     assert done.json["error"].startswith(f"{place.top}/runs cannot be written: "), done
-    assert done.json["error"].endswith("\nWrite elsewhere: --runs DIR"), done
+    assert done.json["error"].endswith("\nName another place: --runs DIR"), done
