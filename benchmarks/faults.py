@@ -1,5 +1,8 @@
 """What kill -9 at random moments does to runs: `python -m benchmarks.faults [--runs N] [--method M] [--json]`.
 
+With `--of patching` it is what a limit on the size of files, a full disk and kill -9 do to apply and revert
+(benchmarks/cut_short.py): every script is to be left pristine or patched.
+
 A small distillation of digits is run N times. Each time the command, the script that it started, or both are killed at
 a moment drawn from the time that an undisturbed run takes, then the same command is given until it ends by itself.
 Counted at the end: runs that completed; results lost (none, or not the bits and accuracies of the undisturbed run);
@@ -29,6 +32,7 @@ from PIL import Image
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
+from benchmarks import cut_short
 from sdc.adapters.registry import ADAPTERS
 from sdc.ground import paths
 from sdc.patching import apply, clones
@@ -55,6 +59,7 @@ class Tally:
 def main() -> int:
     """Run the campaign and print its counts; the exit code is 0 if nothing was lost."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--of", default="runs", choices=("runs", "patching"))
     parser.add_argument("--runs", type=int, default=50)
     parser.add_argument("--method", default="dm", choices=("dc", "dsa", "dm"))
     parser.add_argument("--seed", type=int, default=0, help="of the moments and the victims")
@@ -62,6 +67,8 @@ def main() -> int:
     parser.add_argument("--json", action="store_true")
     asked = parser.parse_args()
     adapter = ADAPTERS[asked.method]
+    if asked.of == "patching":
+        return cut_short.campaign(adapter, asked.runs, asked.seed, as_json=asked.json)
     apply.apply(adapter)
     began = time.monotonic()
     with tempfile.TemporaryDirectory() as name, ThreadPoolExecutor(asked.at_once) as pool:

@@ -54,7 +54,9 @@ class Choice:
         """Write it down in `runs`, for the report."""
         key = hashlib.sha256(json.dumps([c.folders for c in self.candidates]).encode()).hexdigest()[:10]
         file = runs / "choices" / f"{self.request.method}-{self.request.dataset}-ipc{self.request.ipc}-{key}.json"
-        write_text(file, json.dumps(self._facts(), indent=1) + "\n")
+        text = json.dumps(self._facts(), indent=1) + "\n"
+        if not (file.is_file() and file.read_text() == text):
+            write_text(file, text)
         return file
 
     def _by_seed(self, number: int) -> dict[int, list[float]]:

@@ -22,7 +22,7 @@ from sdc.bench.work import More
 from sdc.data.reading import Library, reader
 from sdc.distillation import experts, jobs
 from sdc.ground.errors import FatalError
-from sdc.ground.files import made
+from sdc.ground.files import made, writable
 from sdc.ground.watch import Watch
 from sdc.patching import apply
 from sdc.patching.methods import find
@@ -97,6 +97,7 @@ def carry_out(look: Callable[[], Outlook], engine: Engine, runs: Path, watch: Wa
         to_do = tuple(task for task in ahead.to_do if task.folder not in tried)
         if not to_do:
             return ahead
+        writable(runs)
         tried |= {task.folder for task in to_do}
         _patch(to_do, watch)
         watch.stage(f"running {len(to_do)} tasks", len(to_do))

@@ -27,6 +27,7 @@ from sdc.evaluation.distilled import DistilledSet
 from sdc.evaluation.protocol import UNIFORM, Protocol, override
 from sdc.evaluation.scoring import Result, Subject, evaluate_sets
 from sdc.evaluation.view import normalised
+from sdc.ground import storage
 from sdc.ground.errors import FatalError
 from sdc.ground.files import write_text
 from sdc.ground.watch import Quiet
@@ -100,7 +101,8 @@ def _outcome(task: Task, runs: Path, do: Callable[[], None], well: str) -> str:
     """Do something for a task; `well`, or `failed` if anything goes wrong, so that the other tasks go on."""
     torch.set_num_threads(_threads())
     try:
-        do()
+        with storage.at(runs, storage.RUNS):
+            do()
     except Exception as error:
         text = str(error) if isinstance(error, FatalError) else f"{type(error).__name__}: {error}"
         failed(task, runs, text)

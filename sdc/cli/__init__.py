@@ -2,21 +2,23 @@
 
 Imports: ground, adapters, patching, evaluation, plan, distillation, bench, report, export, analysis.
 Read: common, runs, patches, new_methods, benches; then difficulty, theory; doctor, finding, machine, surroundings;
-show, progress, demo.
+chosen, show, progress, demo.
 """
 
 from __future__ import annotations
 
+import contextlib
 import gc
+import os
 import signal
 import sys
 import traceback
 from collections.abc import Callable, Sequence
 from importlib.util import find_spec
 
-from sdc.cli import benches, difficulty, doctor, new_methods, patches, runs, show, theory
+from sdc.cli import benches, chosen, difficulty, doctor, new_methods, patches, runs, show, theory
 from sdc.cli.common import app, print_json
-from sdc.ground import cores
+from sdc.ground import cores, storage
 from sdc.ground.errors import FatalError
 
 __all__ = ["benches", "call", "difficulty", "doctor", "guarded", "main", "new_methods", "patches", "runs", "theory"]
@@ -33,7 +35,8 @@ def main() -> None:
 
 def call(arguments: Sequence[str]) -> int:
     """Run one command; return 0 done, 1 expected failure, 2 wrong usage, 3 a bug, 130 interrupted."""
-    return guarded(lambda: _run(list(arguments)), as_json="--json" in arguments)
+    with storage.chosen(lambda: chosen.places(arguments)):
+        return guarded(lambda: _run(list(arguments)), as_json="--json" in arguments)
 
 
 def _run(arguments: list[str]) -> None:
@@ -45,17 +48,14 @@ def _run(arguments: list[str]) -> None:
 def guarded(work: Callable[[], None], *, as_json: bool = False) -> int:
     """Do `work`; print what went wrong for people, and return the exit code for it."""
     try:
-        work()
-    except SystemExit as stop:  # typer's own: done, wrong usage (2), interrupted (130)
-        return int(stop.code or 0)
+        return _done(work)
     except KeyboardInterrupt:
         return 130
     except FatalError as error:
-        show.told(show.ERR, f"error: {error}", style="red")
-        if as_json:
-            print_json({"error": str(error)})
-        return 1
-    except Exception:
+        return _failed(error, as_json)
+    except Exception as error:
+        if refused := storage.refusal(error):
+            return _failed(refused, as_json)
         traceback.print_exc()
         show.ERR.print(
             "This is a bug in sdc. Please report it with the lines above, the command you gave, and what sdc doctor "
@@ -63,4 +63,39 @@ def guarded(work: Callable[[], None], *, as_json: bool = False) -> int:
             soft_wrap=True,
         )
         return 3
-    return 0
+
+
+def _done(work: Callable[[], None]) -> int:
+    """Do it, and have all that it printed where it belongs, or it is not done."""
+    code = 0
+    try:
+        work()
+    except SystemExit as stop:  # typer's own: done, wrong usage (2), interrupted (130)
+        code = int(stop.code or 0)
+    try:
+        if sys.stdout is not None:  # as where it was closed
+            sys.stdout.flush()
+    except BrokenPipeError:  # who read it wants no more
+        _print_nowhere()
+        return 1
+    return code
+
+
+def _failed(error: FatalError, as_json: bool) -> int:
+    show.ERR.print(f"error: {error}", style="red", markup=False, soft_wrap=True)
+    try:
+        if as_json:
+            print_json({"error": str(error)})
+        if sys.stdout is not None:
+            sys.stdout.flush()
+    except OSError:  # it was this that failed
+        _print_nowhere()
+    return 1
+
+
+def _print_nowhere() -> None:
+    """What is still to be printed would fail once more, at the end of the process."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    with contextlib.suppress(OSError, ValueError):  # it is no file
+        os.dup2(nowhere, sys.stdout.fileno())
+    os.close(nowhere)

@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Any
 from sdc import cli
 from sdc.bench import live
 from sdc.cli import progress, show
-from sdc.ground import cores
+from sdc.ground import cores, storage
 from sdc.ground.errors import FatalError
-from sdc.ground.files import replacing
+from sdc.ground.files import made, replacing
 
 if TYPE_CHECKING:
     from sdc.evaluation.distilled import DistilledSet
@@ -41,11 +41,12 @@ def main() -> int:
     show.ERR.print("About 40 seconds on two idle cores, longer beside other work.")
     if code := cli.call(["apply", "dm"]):
         return code
-    return cli.guarded(_compare)
+    with storage.chosen(lambda: [storage.Place(FOLDER, "the same command in another folder")]):
+        return cli.guarded(_compare)
 
 
 def _compare() -> None:
-    FOLDER.mkdir(exist_ok=True)
+    made(FOLDER)
     runs = [_Run(weight) for weight in WEIGHTS]
     _carry_out(runs, cores.workers(1))
     results = [run.result() for run in runs]

@@ -10,6 +10,7 @@ import typer
 from sdc.cli import progress, show
 from sdc.cli.common import Data, Dataset, Device, Json, app, choose, print_json
 from sdc.ground import hardware
+from sdc.ground.files import writable
 from sdc.ground.watch import Once
 
 Networks = Annotated[
@@ -56,6 +57,8 @@ def difficulty(
     from sdc.analysis.difficulty import panel, parts
     from sdc.analysis.difficulty import trend as trends
 
+    if out and not split:
+        writable(out)
     asked = panel.Request(tuple(paths or ()), dataset, data, networks, count, epochs, model, seed, limit, most, steps)
     with progress.bars() as bars:
         watch = Once(bars)

@@ -25,7 +25,7 @@ from sdc.cli.common import (
     chosen_methods,
     print_json,
 )
-from sdc.ground.files import write_text
+from sdc.ground.files import writable, write_text
 from sdc.patching import clones, fork, proof
 from sdc.patching.apply import apply as apply_to_clone
 from sdc.patching.apply import revert as revert_clone
@@ -187,6 +187,8 @@ def verify(
     if not to:
         forks.of_ours(script)
     chosen = forks.for_one(methods, every, script) if to else chosen_methods(methods, every)
+    if report:
+        writable(report.absolute().parent, report.absolute())  # or the proof is made for nothing
     proofs = [fork.verify(adapter, to, script) if to else verify_clone(adapter) for adapter in chosen]
     seen = ""
     if behaviour:

@@ -14,8 +14,9 @@ from pathlib import Path, PurePosixPath
 from typing import IO
 
 from sdc.data.members import ARCHIVES, damage_is_fatal, decompressed, inside
-from sdc.ground import paths
+from sdc.ground import paths, storage
 from sdc.ground.errors import FatalError
+from sdc.ground.files import made
 
 LIMIT = 2**29
 """No file of a published dataset is larger, unpacked."""
@@ -50,9 +51,9 @@ def unpacked(archive: Path, known: Collection[str]) -> Iterator[Path]:
     Nothing else is written, and nothing outside of that folder. Errors name the archive. Raises FatalError for a file
     that is too large, and for an archive that is damaged.
     """
-    paths.data().mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=paths.data(), prefix=".unpacked-") as made:
-        top = Path(made).resolve() / archive.name.split(".")[0]
+    made(paths.data())
+    with tempfile.TemporaryDirectory(dir=paths.data(), prefix=".unpacked-") as name:
+        top = Path(name).resolve() / archive.name.split(".")[0]
         top.mkdir()
         with damage_is_fatal(archive):
             for file in _files(archive):
@@ -69,8 +70,9 @@ def _write(file: _File, target: Path, archive: Path) -> None:
     data = stored.read(LIMIT + 1) if stored and file.size <= LIMIT else b""
     if file.size > LIMIT or len(data) > LIMIT:
         raise FatalError(f"{archive}: {file.path} is larger than {LIMIT >> 20} MiB, which no published one is")
-    target.parent.mkdir(parents=True, exist_ok=True)
-    target.write_bytes(data)
+    with storage.at(target):  # a disk that is full is no damage of the archive
+        made(target.parent)
+        target.write_bytes(data)
 
 
 def _files(archive: Path) -> Generator[_File]:

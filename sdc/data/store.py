@@ -21,9 +21,9 @@ from sdc.data.named import SOURCES, obtain
 from sdc.data.originals import Original
 from sdc.data.sets import Content, Dataset, Progress, Split, content_hash, held_out, limited, tensors
 from sdc.data.torchvision_folders import Layout
-from sdc.ground import paths
+from sdc.ground import paths, storage
 from sdc.ground.errors import FatalError, unknown
-from sdc.ground.files import replacing
+from sdc.ground.files import made, replacing
 
 __all__ = ["Dataset", "Progress", "Split", "held_out", "limited", "load"]
 
@@ -76,7 +76,10 @@ def _found(
     name: str, path: Path | None, on_progress: Progress | None, least: int
 ) -> tuple[Path, Callable[[], Content]]:
     """The file of a dataset, prepared or not, and what it is prepared of."""
-    return _known(name, on_progress) if path is None else _own(name, path.expanduser(), on_progress, least)
+    if path is None:
+        return _known(name, on_progress)
+    with storage.at(path.expanduser(), "--data PATH"):
+        return _own(name, path.expanduser(), on_progress, least)
 
 
 def _known(name: str, on_progress: Progress | None) -> tuple[Path, Callable[[], Content]]:
@@ -98,7 +101,8 @@ def _own(name: str, path: Path, on_progress: Progress | None, least: int) -> tup
 
 
 def _published(layout: Layout, name: str, on_progress: Progress | None) -> Content:
-    content = layout.read(on_progress)
+    with storage.at(layout.where):
+        content = layout.read(on_progress)
     if canonical.arranged(name, content.classes, str(layout.where)) != list(content.classes):
         told = canonical.told(content.classes)
         raise FatalError(f"{layout.where}: its classes are not in the order of {name}: {told}\nUnpack it again.")
@@ -131,12 +135,7 @@ def _prepared(file: Path, name: str, make: Callable[[], Content]) -> Dataset:
 
 @contextlib.contextmanager
 def _locked(file: Path) -> Iterator[None]:
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(file.with_suffix(".lock")).acquire()
-    except OSError as error:
-        raise FatalError(f"cannot write to {file.parent}: {error.strerror}\nWrite elsewhere: SDC_CACHE=DIR.") from error
-    with lock:
+    with storage.at(file.parent), FileLock(made(file.parent) / f"{file.stem}.lock"):
         yield
 
 

@@ -24,9 +24,9 @@ from safetensors import safe_open
 from torch import Tensor
 
 from sdc.distillation import experts, jobs, process
-from sdc.ground import hardware
+from sdc.ground import hardware, storage
 from sdc.ground.errors import FatalError
-from sdc.ground.files import made, no_space_is_fatal, write_text
+from sdc.ground.files import made, write_text
 from sdc.ground.watch import Watch
 from sdc.patching import trees
 from sdc.plan import needs
@@ -97,10 +97,11 @@ def measure(plan: Plan, runs: Path, watch: Watch, updates: int = UPDATES) -> Cal
     if updates < 1:
         raise FatalError(f"--updates {updates}: at least one")
     where = file(plan, runs, updates)
-    if not where.is_file():
-        needs.check(experts.scripts(plan))
-    made(where.parent)
-    with FileLock(where.with_name(f".{where.stem}.lock")), no_space_is_fatal(where):
+    if found := known(plan, runs, updates):  # looked at without a lock, which takes the right to write
+        watch.say(f"measured already: {where}")
+        return found
+    needs.check(experts.scripts(plan))
+    with storage.at(where.parent), FileLock(made(where.parent) / f".{where.stem}.lock"):
         if found := known(plan, runs, updates):
             watch.say(f"measured already: {where}")
             return found

@@ -6,11 +6,11 @@ them. Training that is cut short leaves those that it has finished beside, and g
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -24,9 +24,9 @@ from sdc.distillation import jobs, lanes, process, training_time
 from sdc.distillation.buffers import file_of
 from sdc.distillation.lanes import Lanes
 from sdc.distillation.training_time import Estimate
-from sdc.ground import paths
+from sdc.ground import paths, storage
 from sdc.ground.errors import FatalError, unknown
-from sdc.ground.files import no_space_is_fatal, read_json, replacing, write_text
+from sdc.ground.files import read_json, replacing, write_text
 from sdc.ground.watch import Watch
 from sdc.patching import clones, trees
 from sdc.plan import needs
@@ -68,13 +68,14 @@ def ready(
     if plan.adapter.experts is None:
         return None
     where = folder(plan, root)
-    needs.check(scripts(plan, root)[1:])
-    where.parent.mkdir(parents=True, exist_ok=True)
-    with alone(where, watch), no_space_is_fatal(where):
-        if not are_ready(where):
-            _train(plan, where, watch, on_resumed)
+    if not are_ready(where):  # looked at without a lock, which takes the right to write
+        needs.check(scripts(plan, root)[1:])
+        with storage.at(where.parent), alone(where, watch):
+            if not are_ready(where):
+                _train(plan, where, watch, on_resumed)
+    with contextlib.suppress(OSError):  # another user's experts may be used, and not marked so
         os.utime(where / RECORD)
-        return read(where)
+    return read(where)
 
 
 def scripts(plan: Plan, root: Path | None = None) -> list[Adapter]:
@@ -115,7 +116,7 @@ def delete(key: str) -> Trained:
     if key not in known:
         raise unknown("key of experts", key, sorted(known))
     gone = known[key]
-    with alone(paths.experts() / _name(gone.folder), None):
+    with storage.at(paths.experts()), alone(paths.experts() / _name(gone.folder), None):
         (gone.folder / RECORD).unlink()  # first of all: without it they are absent
         shutil.rmtree(gone.folder)
     return gone
@@ -245,9 +246,10 @@ def read(where: Path) -> Trained:
     return Trained(facts["key"], where, facts, size, record.stat().st_mtime, unfinished)
 
 
-@contextmanager
+@contextlib.contextmanager
 def alone(where: Path, watch: Watch | None) -> Iterator[None]:
     """One process at a time works on these experts."""
+    where.parent.mkdir(parents=True, exist_ok=True)
     lock = FileLock(_lock(where))
     try:
         lock.acquire(timeout=0)

@@ -24,9 +24,9 @@ from sdc.distillation.experts import Trained
 from sdc.evaluation import assumptions, networks, repeatable
 from sdc.evaluation.learning import tested
 from sdc.evaluation.view import View, fitted, normalised
-from sdc.ground import hardware
+from sdc.ground import hardware, storage
 from sdc.ground.errors import FatalError
-from sdc.ground.files import making, no_space_is_fatal, write_text
+from sdc.ground.files import making, write_text
 from sdc.ground.watch import Watch
 from sdc.plan.request import Plan, Request, plan
 
@@ -72,16 +72,15 @@ def take(asked: Import, watch: Watch) -> Taken:
     planned = plan(asked.request, watch)
     if planned.adapter.experts is None:
         raise experts.none_for(planned.adapter.method)
-    where = experts.folder(planned)
-    where.parent.mkdir(parents=True, exist_ok=True)
-    with experts.alone(where, watch), no_space_is_fatal(where):
-        new = not experts.are_ready(where)
-        if new:
-            _take(asked, planned, where, watch)
-        else:
-            key = planned.cell.experts
-            watch.say(f"there already, nothing was changed: {where}. To take others: sdc experts delete {key}, first")
-        return Taken(experts.read(where), new)
+    where, new = experts.folder(planned), False
+    if not experts.are_ready(where):  # looked at without a lock, which takes the right to write
+        with storage.at(where.parent), experts.alone(where, watch):
+            if new := not experts.are_ready(where):
+                _take(asked, planned, where, watch)
+    if not new:
+        key = planned.cell.experts
+        watch.say(f"there already, nothing was changed: {where}. To take others: sdc experts delete {key}, first")
+    return Taken(experts.read(where), new)
 
 
 def _take(asked: Import, planned: Plan, where: Path, watch: Watch) -> None:

@@ -6,7 +6,7 @@ import json
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -23,8 +23,8 @@ from sdc.evaluation.scoring import Result, Subject, evaluate_sets
 from sdc.evaluation.shown import Scale
 from sdc.evaluation.training import Score
 from sdc.evaluation.view import View, Whitening
-from sdc.ground import hardware
-from sdc.ground.files import made, no_space_is_fatal, write_text
+from sdc.ground import hardware, storage
+from sdc.ground.files import made, write_text
 from sdc.ground.watch import Watch
 from sdc.launcher.job import Job
 from sdc.patching import trees
@@ -48,9 +48,10 @@ def run_together(
     wanted = {_folder(plan, runs): plan for plan in plans}
     _check_needs(wanted, again=again)
     with ExitStack() as held:
-        for folder in sorted(wanted):  # in one order, or two commands may wait for each other
+        done = {} if again else _complete(wanted)  # a run that is not locked: there is nothing to write in its folder
+        for folder in sorted(wanted.keys() - done.keys()):  # in one order, or two commands may wait for each other
             held.enter_context(_begun(folder, watch))
-        done = {} if again else {folder: result for folder in wanted if (result := complete(folder))}
+        done |= {} if again else _complete(wanted.keys() - done.keys())
         for folder in done:
             watch.say(f"complete already: {folder}")
         if len(done) < len(wanted):
@@ -64,6 +65,8 @@ def run_together(
 
 def distil(plan: Plan, runs: Path, watch: Watch) -> None:
     """Carry a plan out but for its evaluation, with which `run` and `run_together` go on."""
+    if complete(_folder(plan, runs)):
+        return
     _check_needs({_folder(plan, runs): plan})
     with _begun(_folder(plan, runs), watch) as folder:
         if not complete(folder):
@@ -80,6 +83,11 @@ def _is_distilled(folder: Path) -> bool:
     return (folder / "distilled.safetensors").is_file() and (folder / "distil.json").is_file()
 
 
+def _complete(folders: Iterable[Path]) -> dict[Path, Result]:
+    """The results of those that are complete."""
+    return {folder: result for folder in folders if (result := complete(folder))}
+
+
 def _folder(plan: Plan, runs: Path) -> Path:
     return runs.resolve() / plan.cell.folder()
 
@@ -87,8 +95,7 @@ def _folder(plan: Plan, runs: Path) -> Path:
 @contextmanager
 def _begun(folder: Path, watch: Watch) -> Iterator[Path]:
     """Within, a run's folder is there, and nobody else is at work in it."""
-    made(folder)
-    with FileLock(folder / ".lock"), no_space_is_fatal(folder):
+    with storage.at(folder), FileLock(made(folder) / ".lock"):
         process.wait_for_orphan(folder / "log.txt", watch)
         yield folder
 

@@ -20,6 +20,7 @@ from sdc.evaluation.protocol import UNIFORM, Protocol, override
 from sdc.evaluation.scoring import Result, Subject, evaluate_sets
 from sdc.ground import hardware
 from sdc.ground.errors import FatalError, unknown
+from sdc.ground.files import writable
 from sdc.ground.watch import Watch
 
 
@@ -74,6 +75,8 @@ def evaluate_files(
     )
     for line in dict.fromkeys(each.about["shown"]["words"] for each in asked if each.about["shown"]["changed"]):
         watch.say(line)
+    if runs:
+        writable(runs)
     scores = iter(evaluate_sets([subject for each in asked for subject in each.subjects.values()], watch))
     results = [_result(each, {number: next(scores) for number in each.subjects}, watch) for each in asked]
     if runs is None:

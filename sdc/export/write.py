@@ -8,6 +8,7 @@ from pathlib import Path
 from sdc.evaluation.own_exports import WHITENING
 from sdc.export import folder, parquet, torch_files
 from sdc.export.source import Export, Source, opened
+from sdc.ground import storage
 from sdc.ground.errors import FatalError, unknown
 
 FORMS: Mapping[str, tuple[str, Callable[[Source, Path], Export]]] = {
@@ -34,7 +35,6 @@ def export(path: Path, to: str, out: Path | None = None) -> Export:
             f"{there} is there already, and an export writes over nothing.\n"
             f"Take it away, or name another place: sdc export {path} --to {to} --out PATH"
         )
-    try:
+    places = [storage.Place(each, "--out PATH") for each in (target, beside)]
+    with storage.chosen(lambda: places), storage.at(target):
         return write(source, target.absolute())
-    except OSError as error:
-        raise FatalError(f"{target} cannot be written: {error}\nName another place: --out PATH") from error

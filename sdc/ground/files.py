@@ -7,61 +7,77 @@ import errno
 import hashlib
 import json
 import os
+import re
 import secrets
 import shutil
+import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
+from sdc.ground import storage
 from sdc.ground.errors import FatalError
+
+no_space_is_fatal = storage.at
+_REWRITTEN = re.compile(r"\..+\.[0-9a-f]{8}\.partial")
+_OLD = 3600.0
+"""Seconds after which nobody writes to a half-made file any more, where files cannot be locked."""
 
 
 def made(folder: Path) -> Path:
     """Make a folder, and those that it lies in, unless it is there. Raises FatalError if it cannot be."""
-    with no_space_is_fatal(folder):
-        try:
+    with storage.at(folder):
+        if not folder.is_dir():
             folder.mkdir(parents=True, exist_ok=True)
-        except (FileExistsError, FileNotFoundError, NotADirectoryError, PermissionError) as error:
-            raise FatalError(
-                f"the folder {folder} cannot be made: {_stands_in_the_way(folder) or error.strerror}\n"
-                "Name another place: --runs DIR for runs, --out or --html for a report, SDC_CACHE=DIR for data."
-            ) from error
     return folder
 
 
-def _stands_in_the_way(folder: Path) -> str:
-    return next((f"{path} is a file" for path in (folder, *folder.parents) if path.is_file()), "")
+def writable(folder: Path, file: Path | None = None) -> None:
+    """Make a folder, and raise FatalError unless files can be made in it: before work whose outcome will go there.
+
+    The error names the folder, or the `file` that is to come there.
+    """
+    named = file or folder
+    with storage.at(named):
+        made(folder)
+        try:
+            with _beside(folder / "any"):
+                pass
+        except OSError as error:
+            error.filename = str(named)
+            raise
 
 
 @contextlib.contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """Yield a temporary sibling of `path` to write to; it takes the place of `path` only if the block succeeds.
 
-    Raises FatalError when the disk is full; whatever happens, no temporary file stays.
+    Raises FatalError where it cannot be written; whatever happens, no temporary file stays.
     """
     made(path.parent)
-    partial = path.with_name(f".{path.name}.{secrets.token_hex(4)}.partial")
+    partial = _partial(path)
     try:
-        with no_space_is_fatal(path):
+        with storage.at(path):
             yield partial
-            partial.chmod(0o666 & ~umask())  # some libraries make their files the owner's alone
+            with contextlib.suppress(OSError):  # not every file system has modes
+                partial.chmod(0o666 & ~umask())  # some libraries make their files the owner's alone
             with partial.open("rb") as written:
-                os.fsync(written)  # a power cut must not leave the name without the content
+                _to_the_disk(written)
             partial.replace(path)
     finally:
-        partial.unlink(missing_ok=True)
+        _forget(partial)
 
 
 @contextlib.contextmanager
 def making(folder: Path) -> Iterator[Path]:
     """Yield a temporary folder beside `folder` to fill; it becomes `folder` only if the block succeeds.
 
-    `folder` must not be there. Raises FatalError when the disk is full; whatever happens, the temporary one is gone.
+    `folder` must not be there. Raises FatalError where it cannot be made; whatever happens, the temporary one is gone.
     """
     made(folder.parent)
     work = folder.with_name(f".work.{folder.name}.{secrets.token_hex(4)}")  # in a run's folder, so are all half things
     try:
-        with no_space_is_fatal(folder):
+        with storage.at(folder):
             work.mkdir()
             yield work
             work.rename(folder)
@@ -96,16 +112,84 @@ def umask() -> int:
     return mask
 
 
+def rewrite(path: Path, content: bytes, was: bytes | None) -> None:
+    """Give a file that holds `was` (None: it is not there) other content, whole or not at all; its mode and owner stay.
+
+    The content is written beside it and takes its place. What a process that was killed left of that is swept before.
+    Raises FatalError where the file was changed meanwhile, or cannot be written.
+    """
+    sweep(path.parent)
+    with storage.at(path), _beside(path) as (partial, file):
+        file.write(content)
+        file.flush()
+        _to_the_disk(file)
+        if (path.read_bytes() if os.path.lexists(path) else None) != was:
+            raise FatalError(f"{path} was changed meanwhile, so it is not touched. Run the same command again")
+        _as_it_was(path, file)
+        partial.replace(path)
+
+
+def sweep(folder: Path) -> None:
+    """Take away what processes that were killed left of files that they wrote anew; not where nothing may be taken."""
+    with contextlib.suppress(OSError):
+        for left in [Path(entry.path) for entry in os.scandir(folder) if _REWRITTEN.fullmatch(entry.name)]:
+            with left.open("rb") as file:
+                if _hold(file, wait=False) or time.time() - left.stat().st_mtime > _OLD:
+                    left.unlink()
+
+
 @contextlib.contextmanager
-def no_space_is_fatal(path: Path) -> Iterator[None]:
-    """Turn 'no space left' (also when a library wraps it in its own exception) into a FatalError naming `path`."""
+def _beside(path: Path) -> Iterator[tuple[Path, IO[bytes]]]:
+    """A new file beside another, open and held, so that nobody sweeps it; at the end it is gone."""
+    while True:
+        partial = _partial(path)
+        with partial.open("xb") as file:
+            _hold(file, wait=True)
+            if not partial.exists():  # swept before it was held
+                continue
+            try:
+                yield partial, file
+            finally:
+                _forget(partial)
+            return
+
+
+def _hold(file: IO[bytes], *, wait: bool) -> bool:
+    """Hold a file until it is closed; False where another process does, or files cannot be locked."""
+    import fcntl  # which Windows lacks, and the command line says so
+
     try:
-        yield
-    except Exception as error:
-        full = (errno.ENOSPC, errno.EDQUOT)
-        if (isinstance(error, OSError) and error.errno in full) or "No space left on device" in str(error):
-            raise FatalError(
-                f"no space left on the disk while writing {path}\n"
-                f"Free some (df -h {path.parent}), or write elsewhere: --runs DIR for runs, SDC_CACHE=DIR for data."
-            ) from error
-        raise
+        fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+    except OSError:
+        return False
+    return True
+
+
+def _to_the_disk(file: IO[bytes]) -> None:
+    """A power cut must not leave a name without the content."""
+    try:
+        os.fsync(file.fileno())
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP):  # not every file system can
+            raise
+
+
+def _as_it_was(path: Path, file: IO[bytes]) -> None:
+    """Give a new file the mode of the one whose place it takes, and the owner where that may be."""
+    if not os.path.lexists(path):
+        return
+    there = path.stat()
+    with contextlib.suppress(OSError):
+        os.fchown(file.fileno(), there.st_uid, there.st_gid)
+    with contextlib.suppress(OSError):  # not every file system has modes
+        os.fchmod(file.fileno(), there.st_mode & 0o7777)
+
+
+def _partial(path: Path) -> Path:
+    """A new name beside a file; of a long name the beginning, since this one may be no longer than that."""
+    return path.with_name(f".{path.name[:40]}.{secrets.token_hex(4)}.partial")
+
+
+def _forget(partial: Path) -> None:
+    with contextlib.suppress(OSError):  # what went wrong before is to be told, not this
+        partial.unlink(missing_ok=True)

@@ -8,11 +8,11 @@ from pathlib import Path
 from sdc.adapters.base import Adapter
 from sdc.ground import paths
 from sdc.ground.errors import FatalError
-from sdc.ground.files import sha256
+from sdc.ground.files import rewrite, sha256, sweep
 from sdc.patching import additive, shipped, vendor
-from sdc.patching.clones import State, clone_path, locked, script_path, status, usable
+from sdc.patching.clones import State, Status, clone_path, locked, script_path, status, usable
 from sdc.patching.fetching import clone
-from sdc.patching.git import Clone, GitError
+from sdc.patching.git import Clone, blob_hash
 from sdc.patching.proof import Proof, breaches
 
 
@@ -36,9 +36,12 @@ class Change:
 def apply(adapter: Adapter, *, vendored: bool = False) -> Change:
     """Clone and pin the upstream if it is absent, and patch its script if it is pristine. Again: no change.
 
-    With `vendored` a copy of the plugin is put beside the script.
+    With `vendored` a copy of the plugin is put beside the script. Where nothing is to do, nothing is written.
     """
     patch = shipped.checked(adapter.patch)
+    before = _looked_at(adapter)
+    if before.state == "patched" and (before.vendored or not vendored):
+        return Change(adapter.method, "patched", "patched", "", before.vendored)
     with locked(adapter):
         before = usable(adapter)
         if before.state == "absent":
@@ -55,14 +58,23 @@ def apply(adapter: Adapter, *, vendored: bool = False) -> Change:
 def revert(adapter: Adapter) -> Change:
     """Take the patch out again, and the plugin's copy; every file then equals its blob at the pin."""
     patch = shipped.checked(adapter.patch)
+    before = _looked_at(adapter)
+    if before.state != "patched" and not before.vendored:
+        return Change(adapter.method, before.state, before.state, "")
     with locked(adapter):
         before = usable(adapter)
         after, diff = before.state, ""
         if before.state == "patched":
-            _change(adapter, patch, "pristine", reverse=True)
+            _change(adapter, patch, "pristine")
             after, diff = "pristine", shipped.body(adapter.patch, "-")
         vendor.take(script_path(adapter).parent)
         return Change(adapter.method, before.state, after, diff)
+
+
+def _looked_at(adapter: Adapter) -> Status:
+    """The clone's status, without a lock, which takes the right to write; what was left half made there is gone."""
+    sweep(script_path(adapter).parent)
+    return usable(adapter)
 
 
 def verify(adapter: Adapter) -> Proof:
@@ -78,7 +90,8 @@ def verify(adapter: Adapter) -> Proof:
     added = removed = total = 0
     functions: tuple[str, ...] = ()
     if found.state == "patched":
-        counted = Clone(found.path).git("diff", "--no-ext-diff", "--no-textconv", "--numstat", "HEAD")
+        plain = ("--no-ext-diff", "--no-textconv", "--numstat", "HEAD")
+        counted = Clone(found.path).git("--no-optional-locks", "diff", *plain)  # which writes no index
         numbers = [line.split("\t") for line in counted.splitlines()]
         files = tuple(name for _, _, name in numbers)
         added, removed = sum(int(n) for n, _, _ in numbers), sum(int(n) for _, n, _ in numbers)
@@ -100,15 +113,14 @@ def verify(adapter: Adapter) -> Proof:
     )
 
 
-def _change(adapter: Adapter, patch: Path, wanted: State, *, reverse: bool = False) -> None:
-    """Apply the patch, or put the script back as it was if the outcome is not the one the hashes promise."""
-    script = script_path(adapter)
+def _change(adapter: Adapter, patch: Path, wanted: State) -> None:
+    """Write the script with our lines, or without, once its hash is the one that was promised; whole or not at all."""
+    script, lines = script_path(adapter), shipped.lines(adapter.patch)
     content = script.read_bytes()
-    try:
-        Clone(clone_path(adapter)).apply(patch, reverse=reverse)
-    except GitError as error:
-        raise FatalError(f"{patch} does not apply to {script}:\n{error}") from error
-    outcome = status(adapter).state
-    if outcome != wanted:
-        script.write_bytes(content)
-        raise FatalError(f"{patch} would leave {script} {outcome}, not {wanted}; it was put back as it was")
+    if wanted == "patched":
+        made, promised = additive.put_in(content, lines), adapter.patch.after
+    else:
+        made, promised = additive.taken_out(content, lines), adapter.patch.before
+    if (actual := blob_hash(made)) != promised:
+        raise FatalError(f"{patch} would make {actual} of {script}, not {promised}, so nothing was changed")
+    rewrite(script, made, content)

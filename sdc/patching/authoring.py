@@ -14,7 +14,7 @@ from sdc.adapters.base import Adapter, Patch, Upstream
 from sdc.adapters.registry import ADAPTERS
 from sdc.ground import paths
 from sdc.ground.errors import FatalError
-from sdc.ground.files import replacing
+from sdc.ground.files import rewrite
 from sdc.patching import additive, arguments, clash, clones, dependencies, drafts, fetching, git, scaffold
 from sdc.patching.additive import ChangedError, Line, with_line_feeds
 from sdc.patching.git import Clone
@@ -238,8 +238,7 @@ def _texts(edited: _Edited) -> tuple[str, ...]:
 def _write(edited: _Edited, files: Mapping[Path, bytes]) -> None:
     """Write all files, each whole; and the script with its own line ends, so that its hash is the adapter's."""
     for path, content in {**files, edited.tree / edited.script: edited.content}.items():
-        with replacing(path) as partial:
-            partial.write_bytes(content)
+        rewrite(path, content, path.read_bytes() if path.is_file() else None)
 
 
 def _patch(header: bytes, edited: _Edited) -> bytes:

@@ -12,8 +12,9 @@ from typing import Literal
 from filelock import FileLock
 
 from sdc.adapters.base import Adapter
-from sdc.ground import paths
+from sdc.ground import paths, storage
 from sdc.ground.errors import FatalError
+from sdc.ground.files import made
 from sdc.patching import vendor
 from sdc.patching.causes import broken_git
 from sdc.patching.fetching import clone, sweep_clones
@@ -99,6 +100,8 @@ def statuses(adapters: Iterable[Adapter]) -> list[Status]:
 
 def present(adapter: Adapter) -> None:
     """Clone and pin the upstream if it is absent; a clone that is there, patched or not, stays as it is."""
+    if usable(adapter).state != "absent":
+        return  # without a lock, which takes the right to write
     with locked(adapter):
         if usable(adapter).state == "absent":
             clone(adapter.upstream.url, adapter.upstream.commit, adapter.upstream.files, clone_path(adapter))
@@ -107,12 +110,11 @@ def present(adapter: Adapter) -> None:
 
 def unchanged(adapter: Adapter) -> None:
     """Refuse to go on with a clone that is not patched any more, or has drifted, since a run began."""
-    with locked(adapter):
-        if (found := usable(adapter)).state != "patched":
-            raise FatalError(
-                f"the clone of {adapter.method} was changed while a run used it: {found.path} is {found.state}. "
-                f"What is done is kept. Run: sdc apply {adapter.method}, then the same command again"
-            )
+    if (found := usable(adapter)).state != "patched":
+        raise FatalError(
+            f"the clone of {adapter.method} was changed while a run used it: {found.path} is {found.state}. "
+            f"What is done is kept. Run: sdc apply {adapter.method}, then the same command again"
+        )
 
 
 def pinned_script(adapter: Adapter) -> bytes:
@@ -148,8 +150,7 @@ def strangers(path: Path, tree: dict[str, str]) -> list[str]:
 
 @contextlib.contextmanager
 def locked(adapter: Adapter) -> Iterator[None]:
-    """One process at a time works on a method's clone."""
+    """One process at a time changes a method's clone. Raises FatalError where nothing can be written."""
     path = clone_path(adapter)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(path.with_name(f".{path.name}.lock")):
+    with storage.at(path.parent), FileLock(made(path.parent) / f".{path.name}.lock"):
         yield

@@ -13,7 +13,7 @@ from pathlib import Path, PurePosixPath
 
 from sdc.adapters.base import Adapter
 from sdc.ground.errors import FatalError
-from sdc.ground.files import replacing
+from sdc.ground.files import rewrite
 from sdc.patching import additive, anchors, carrying, clash, clones, download_of_pin, git, shipped, vendor
 from sdc.patching.additive import Line, with_line_feeds
 from sdc.patching.anchors import Ours
@@ -253,9 +253,4 @@ def _refuse_uncommitted(found: _Script, *, uncommitted: bool) -> None:
 
 
 def _write(found: _Script, content: bytes) -> None:
-    mode = found.path.stat().st_mode
-    with replacing(found.path) as partial:
-        partial.write_bytes(content)
-        if found.path.read_bytes() != found.content:
-            raise FatalError(f"{found.path} was changed meanwhile, so it is not touched. Run the same command again")
-    found.path.chmod(mode & 0o7777)
+    rewrite(found.path, content, found.content)

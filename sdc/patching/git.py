@@ -1,4 +1,4 @@
-"""The one file that starts git: read a repository, apply a patch to its files, merge three texts, ask a server.
+"""The one file that starts git: read a repository, merge three texts, ask a server.
 
 Every command names the repository's own .git, because `git -C DIR` acts on whatever repository lies above DIR when DIR
 has none; it runs without hooks and without prompts. The caller's GIT_* variables stay, for they say how a server is
@@ -153,11 +153,6 @@ class Clone:
     def blob(self, name: str) -> bytes:
         """The content of a blob, by its hash."""
         return self.exact("cat-file", "blob", name)
-
-    def apply(self, patch: Path, *, reverse: bool = False) -> None:
-        """Apply a zero-context patch to the files, or take it out again: wholly or not at all."""
-        direction = ["--reverse"] if reverse else []
-        self.git("apply", "--unidiff-zero", "--whitespace=nowarn", *direction, "--", str(patch))
 
 
 def blob_hash(content: bytes) -> str:

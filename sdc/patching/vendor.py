@@ -8,9 +8,9 @@ from importlib.machinery import all_suffixes
 from pathlib import Path
 from typing import Literal
 
-from sdc.ground import paths
+from sdc.ground import paths, storage
 from sdc.ground.errors import FatalError
-from sdc.ground.files import replacing
+from sdc.ground.files import rewrite, sweep
 
 State = Literal["absent", "ours", "other"]
 COPY = "sdc.py"
@@ -49,20 +49,21 @@ def put(beside: Path) -> bool:
     if (found := state(beside)) == "other":
         raise FatalError(f"{beside} holds an `{NAME}` that is not the plugin's copy, so it is not touched. Rename it")
     if found == "absent":
-        with replacing(beside / COPY) as partial:
-            partial.write_bytes(paths.PLUGIN.read_bytes())
+        rewrite(beside / COPY, paths.PLUGIN.read_bytes(), None)
     return found == "absent"
 
 
 def take(beside: Path) -> bool:
     """Take our copy away, unless another script beside it needs it; whether it was there and is gone."""
+    sweep(beside)
     others = (script for script in beside.glob("*.py") if script.name != COPY)
     if state(beside) != "ours" or any(_IMPORT.search(script.read_bytes()) for script in others):
         return False
     cache = beside / "__pycache__"
-    for cached in cache.glob(f"{NAME}.*.pyc"):
-        cached.unlink()
-    if cache.is_dir() and not any(cache.iterdir()):
-        cache.rmdir()
-    (beside / COPY).unlink()
+    with storage.at(beside):
+        (beside / COPY).unlink()
+        for cached in cache.glob(f"{NAME}.*.pyc"):
+            cached.unlink()
+        if cache.is_dir() and not any(cache.iterdir()):
+            cache.rmdir()
     return True
