@@ -18,7 +18,6 @@ from typing import IO, Any
 from sdc.ground import storage
 from sdc.ground.errors import FatalError
 
-no_space_is_fatal = storage.at
 _REWRITTEN = re.compile(r"\..+\.[0-9a-f]{8}\.partial")
 _OLD = 3600.0
 """Seconds after which nobody writes to a half-made file any more, where files cannot be locked."""

@@ -7,19 +7,17 @@ to stay is told at once.
 
 from __future__ import annotations
 
-import contextlib
-import errno
 import functools
 import os
 import re
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from fnmatch import fnmatch
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from sdc.ground import paths
+from sdc.ground import files, paths, storage
 from sdc.ground.errors import FatalError
 from sdc.patching import answers, causes
 from sdc.patching.answers import shown
@@ -74,11 +72,11 @@ def clone(url: str, commit: str, patterns: Sequence[str], path: Path) -> Clone:
     It is made beside `path` and moved there when complete; one that breaks off leaves nothing.
     Raises FatalError, with the cause, if the address cannot be reached or does not have the commit.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
+    files.made(path.parent)
     source = Source(url, commit, url, path.parent, "export SDC_UPSTREAM=DIR")
     chosen = tuple(patterns)
     wish = _Wish(commit, lambda name: selected(name, chosen), chosen)
-    with _space(source), filling(path.parent, path.name) as folder:
+    with storage.at(path.parent, storage.UPSTREAM), filling(path.parent, path.name) as folder:
         made, _ = _fetched(folder, source, wish)
         made.path.replace(path)
     return Clone(path)
@@ -92,7 +90,7 @@ def newer(url: str, ref: str, script: str) -> tuple[str, bytes | None]:
     parent = Path(tempfile.gettempdir())
     sweep(parent, _CHECK)
     source = Source(url, ref, url, parent, "export TMPDIR=DIR")
-    with _space(source), filling(parent, _CHECK) as folder:
+    with storage.at(parent, storage.PASSING), filling(parent, _CHECK) as folder:
         there, commit = _fetched(folder, source, _Wish(ref, lambda name: name == script))
         entry = there.git("ls-tree", "-z", commit, "--", f":(literal){script}").removesuffix("\0")
         return commit, there.blob(entry.split()[2]) if entry else None
@@ -205,13 +203,3 @@ def _commit(there: Clone, wish: _Wish) -> str:
 def _asking(line: _Line) -> Callable[..., None]:
     options = ("--progress", "--no-tags", "--no-recurse-submodules")
     return functools.partial(line.clone.ask, line.contact, "fetch", *options)
-
-
-@contextlib.contextmanager
-def _space(source: Source) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-            raise
-        raise FatalError(causes.message(source, causes.full(source), [str(error)])) from error
