@@ -61,9 +61,9 @@ def take(beside: Path) -> bool:
         return False
     cache = beside / "__pycache__"
     with storage.at(beside):
-        (beside / COPY).unlink()
         for cached in cache.glob(f"{NAME}.*.pyc"):
             cached.unlink()
         if cache.is_dir() and not any(cache.iterdir()):
             cache.rmdir()
+        (beside / COPY).unlink()  # last, or nobody would know whose the others were
     return True
