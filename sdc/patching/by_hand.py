@@ -18,13 +18,15 @@ class Seen:
 
     lines: tuple[tuple[Own, Statement | None], ...]
     surplus: tuple[Statement, ...]
+    guards: tuple[Statement, ...]
+    """Branches that ask for our options and hold nothing but our lines."""
     problems: tuple[str, ...]
     """What of their places is not the patch's."""
 
     @property
     def statements(self) -> tuple[Statement, ...]:
         """All that is of ours in the script, in order."""
-        found = {statement for _, statement in self.lines if statement} | set(self.surplus)
+        found = {statement for _, statement in self.lines if statement} | {*self.surplus, *self.guards}
         return tuple(sorted(found, key=lambda each: each.first))
 
     @property
@@ -50,7 +52,8 @@ def seen(known: Ours, script: Script) -> Seen:
     _loosely(known, script, found, surplus)
     _ambiguous(known, script, found)
     lines = tuple((own, found.get(own)) for own in known.owned)
-    return Seen(lines, tuple(surplus), tuple(_problems(found, surplus)))
+    guards = tuple(_guards(script, {*found.values(), *surplus}))
+    return Seen(lines, tuple(surplus), guards, tuple(_problems(found, surplus)))
 
 
 def rows(statements: Sequence[Statement]) -> tuple[int, ...]:
@@ -73,6 +76,13 @@ def _groups(known: Ours) -> Iterator[list[Own]]:
     for said in dict.fromkeys(own.statement.said for own in known.owned):
         if said not in theirs:
             yield [own for own in known.owned if own.statement.said == said]
+
+
+def _guards(script: Script, mine: set[Statement]) -> Iterator[Statement]:
+    nodes = {each.node for each in mine}
+    for each in script.statements:
+        if syntax.is_ours(each.node) and isinstance(each.node, ast.If) and nodes.issuperset(each.node.body):
+            yield each
 
 
 def _candidates(own: Own, script: Script) -> list[Statement]:

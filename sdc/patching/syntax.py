@@ -194,7 +194,7 @@ def _inside(node: ast.stmt, around: Around, scopes: list[_Scope]) -> Iterator[tu
         yield node.body, replace(around, loops=(*around.loops, counted), branches=0)
         yield node.orelse, around
     elif isinstance(node, ast.If):
-        inner = around if _is_main(node.test) else branch
+        inner = around if is_ours(node) or _is_main(node.test) else branch
         elif_ = len(node.orelse) == 1 and isinstance(node.orelse[0], ast.If)
         yield node.body, inner
         yield node.orelse, around if elif_ else inner
@@ -251,6 +251,12 @@ def _bindings(tree: ast.Module) -> dict[str, str]:
 
 def _is_string(node: ast.stmt) -> bool:
     return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
+
+
+def is_ours(node: ast.stmt) -> bool:
+    """Whether a branch is one that somebody made for our lines: it asks for one of our options."""
+    asked = ast.walk(node.test) if isinstance(node, ast.If) and not node.orelse else ()
+    return any(isinstance(each, ast.Attribute) and each.attr.startswith(f"{NAME}_") for each in asked)
 
 
 def _is_main(test: ast.expr) -> bool:

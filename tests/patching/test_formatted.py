@@ -118,6 +118,11 @@ BY_HAND = {
             "    loss = term.corrected(loss, [images], args, step, args.steps - 1)\n    optimizer.zero_grad()\n",
         ),
     ],
+    "asked for": [
+        ("import argparse\n", f"{IMPORT}\nimport argparse\n"),
+        ("args = parser.parse_args()\n", f"{OPTIONS}\nargs = parser.parse_args()\n"),
+        ("    optimizer.zero_grad()\n", f"    if args.sdc_lambda > 0:\n    {TERM}\n    optimizer.zero_grad()\n"),
+    ],
     "imported by name": [
         ("import numpy as np\n", "from sdc import add_options, corrected\nimport numpy as np\n"),
         ("args = parser.parse_args()\n", "add_options(parser)\nargs = parser.parse_args()\n"),
@@ -317,7 +322,7 @@ def test_a_script_with_another_name_is_patched_proved_and_reverted(
     assert sdc("apply", "fake", *to).code == 0
     assert said(moved.read_bytes()) == said(patched(LF))
     assert sdc("status", "fake", *to, "--json").json["methods"][0]["state"] == "patched"
-    proof = sdc("verify", "fake", *to, "--behaviour", "--json")
+    proof = sdc("verify", "fake", *to, *(["--behaviour"] if "/" in called else []), "--json")
     assert (proof.code, proof.json["methods"][0]["files"]) == (0, [called]), proof
     assert sdc("revert", "fake", *to).code == 0
     assert moved.read_bytes() == content
