@@ -27,6 +27,7 @@ import tempfile
 import time
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import torch
 from safetensors.torch import load_file, save_file
@@ -98,7 +99,8 @@ def _wall(ipc: int, asked: argparse.Namespace) -> dict[str, Any]:
     ours = time.perf_counter() - began
     upstream = float(_upstream(given, asked.model, protocol, wall=True)["seconds"].sum())
     began = time.perf_counter()
-    evaluate(*shown, asked.model, protocol, seed=0, networks=1, device="cpu")
+    with mock.patch.dict(os.environ, {cores.THREADS: "1"}):  # as each network has beside others
+        evaluate(*shown, asked.model, protocol, seed=0, networks=1, device="cpu")
     alone = time.perf_counter() - began
     start = _start()
     return {

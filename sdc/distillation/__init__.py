@@ -1,5 +1,6 @@
 """Upstream processes: experts, runs, calibrations, a patch's behaviour. One file starts them.
 
 Imports: ground, adapters, launcher (job, recorder), patching, data, evaluation, plan.
-Read: run, jobs, process; then experts, lanes, buffers, imported, history; calibrate, behaviour, first_update; endings.
+Read: run, jobs, process; then experts, lanes, buffers, imported, history; calibrate, behaviour, first_update; needed,
+endings.
 """

@@ -23,7 +23,7 @@ from filelock import FileLock
 from safetensors import safe_open
 from torch import Tensor
 
-from sdc.distillation import experts, jobs, process
+from sdc.distillation import experts, jobs, needed, process
 from sdc.ground import hardware
 from sdc.ground.errors import FatalError
 from sdc.ground.files import made, no_space_is_fatal, write_text
@@ -98,7 +98,7 @@ def measure(plan: Plan, runs: Path, watch: Watch, updates: int = UPDATES) -> Cal
         raise FatalError(f"--updates {updates}: at least one")
     where = file(plan, runs, updates)
     if not where.is_file():
-        needs.check(experts.scripts(plan))
+        needs.check(needed.scripts(plan))
     made(where.parent)
     with FileLock(where.with_name(f".{where.stem}.lock")), no_space_is_fatal(where):
         if found := known(plan, runs, updates):

@@ -6,6 +6,7 @@ them. Training that is cut short leaves those that it has finished beside, and g
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import shutil
@@ -20,7 +21,7 @@ import torch
 from filelock import FileLock, Timeout
 from torch.nn import functional as F
 
-from sdc.adapters.base import Adapter, Job
+from sdc.adapters.base import Slot
 from sdc.adapters.registry import ADAPTERS
 from sdc.distillation import jobs, lanes, process
 from sdc.distillation.buffers import file_of
@@ -81,19 +82,14 @@ def ready(
     if plan.adapter.experts is None:
         return None
     where = folder(plan, root)
-    needs.check(scripts(plan, root)[1:])
+    if (owner := jobs.owner(plan.adapter)) and not are_ready(where):
+        needs.check([owner])
     where.parent.mkdir(parents=True, exist_ok=True)
     with alone(where, watch), no_space_is_fatal(where):
         if not are_ready(where):
             _train(plan, where, watch, on_resumed)
         os.utime(where / RECORD)
         return read(where)
-
-
-def scripts(plan: Plan, root: Path | None = None) -> list[Adapter]:
-    """The methods whose scripts a plan runs: its own, and the one that trains its experts, unless they are there."""
-    owner = jobs.owner(plan.adapter)
-    return [plan.adapter, *([owner] if owner and not are_ready(folder(plan, root)) else [])]
 
 
 def are_ready(where: Path) -> bool:
@@ -106,10 +102,9 @@ def estimate(plan: Plan, threads: int = 0) -> Estimate:
     job = plan.job
     count, epochs, batch = (int(job.experts[name]) for name in ("num_experts", "train_epochs", "expert_batch"))
     steps = count * epochs * -(-len(plan.dataset.train.labels) // batch)
-    network = networks.build(job.model, job.slot.channels, job.slot.classes, job.slot.size, seed=0)
-    size = 4 * count * (epochs + 1) * sum(parameter.numel() for parameter in network.parameters())
+    parameters, seconds = _of_network(job.model, job.slot, batch, threads, torch.device(hardware.device()))
     passes = plan.adapter.experts.passes if plan.adapter.experts else 0
-    return Estimate(steps, size, steps * passes * _seconds_a_pass(network, job, batch, threads))
+    return Estimate(steps, 4 * count * (epochs + 1) * parameters, steps * passes * seconds)
 
 
 def listed() -> list[Trained]:
@@ -247,15 +242,18 @@ def _check_space(expected: Estimate, where: Path) -> None:
         )
 
 
-def _seconds_a_pass(network: torch.nn.Module, job: Job, batch: int, threads: int) -> float:
-    """The time of one forward and backward pass of a batch here, the quicker of two behind a first.
+@functools.cache  # methods of one benchmark train the same network, and it is timed once
+def _of_network(model: str, slot: Slot, batch: int, threads: int, where: torch.device) -> tuple[int, float]:
+    """The numbers that a network has, and the time of a forward and backward pass of a batch here, the quicker of two
+    after a first.
 
     On a CPU, where a part of a batch takes its share of the time, a part is timed.
     """
-    where = torch.device(hardware.device())
+    network = networks.build(model, slot.channels, slot.classes, slot.size, seed=0)
+    parameters = sum(parameter.numel() for parameter in network.parameters())
     network = network.to(where)
     timed = min(batch, _TIMED) if where.type == "cpu" else batch
-    images = torch.zeros(timed, job.slot.channels, job.slot.size, job.slot.size, device=where)
+    images = torch.zeros(timed, slot.channels, slot.size, slot.size, device=where)
     labels = torch.zeros(timed, dtype=torch.long, device=where)
     taken, ours = [], torch.get_num_threads()
     torch.set_num_threads(threads or ours)
@@ -268,7 +266,7 @@ def _seconds_a_pass(network: torch.nn.Module, job: Job, batch: int, threads: int
     network.cpu()
     del images, labels
     hardware.leave_to_others()
-    return min(taken[1:]) * batch / timed
+    return parameters, min(taken[1:]) * batch / timed
 
 
 def read(where: Path) -> Trained:

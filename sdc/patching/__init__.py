@@ -1,6 +1,6 @@
 """Upstreams: clone at a pin, patch, take the patch out, prove what is there; forks; new patches. One file runs git.
 
 Imports: ground, adapters.
-Read: clones, apply, git; then additive, shipped, proof; fork, vendor and clash; authoring, with scaffold, arguments,
-loops, dependencies and drafts; newer.
+Read: clones, apply, git; fetching, causes, remedies, answers; waiting, leash, filling; then additive, shipped, proof;
+fork, vendor and clash; authoring, with scaffold, arguments, loops, dependencies and drafts; newer.
 """

@@ -11,7 +11,8 @@ from sdc.ground.errors import FatalError
 from sdc.ground.files import sha256
 from sdc.patching import additive, shipped, vendor
 from sdc.patching.clones import State, clone_path, locked, script_path, status, usable
-from sdc.patching.git import Clone, GitError, clone
+from sdc.patching.fetching import clone
+from sdc.patching.git import Clone, GitError
 from sdc.patching.proof import Proof, breaches
 
 

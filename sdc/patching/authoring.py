@@ -15,7 +15,7 @@ from sdc.adapters.registry import ADAPTERS
 from sdc.ground import paths
 from sdc.ground.errors import FatalError
 from sdc.ground.files import replacing
-from sdc.patching import additive, arguments, clash, clones, dependencies, drafts, git, scaffold
+from sdc.patching import additive, arguments, clash, clones, dependencies, drafts, fetching, git, scaffold
 from sdc.patching.additive import ChangedError, Line, with_line_feeds
 from sdc.patching.git import Clone
 
@@ -64,7 +64,7 @@ def new(name: str, url: str, commit: str, script: str) -> Authored:
         )
     tree = paths.upstream() / name
     if not tree.exists():
-        git.clone(upstream.url, upstream.commit, upstream.files, tree)
+        fetching.clone(upstream.url, upstream.commit, upstream.files, tree)
     edited = _edited(tree, upstream, script)
     if not edited.lines:
         again = f"sdc patch new {name} --upstream {url} --commit {commit} --script {script}"

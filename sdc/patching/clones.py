@@ -6,7 +6,6 @@ import contextlib
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from fnmatch import fnmatch
 from pathlib import Path
 from typing import Literal
 
@@ -16,7 +15,10 @@ from sdc.adapters.base import Adapter
 from sdc.ground import paths
 from sdc.ground.errors import FatalError
 from sdc.patching import vendor
-from sdc.patching.git import Clone, GitError, blob_hash, clone
+from sdc.patching.causes import broken_git
+from sdc.patching.fetching import clone, sweep_clones
+from sdc.patching.fetching import selected as selected  # with which others ask what a clone has
+from sdc.patching.git import Clone, GitError, blob_hash
 
 _OLD = "not the plugin's copy of this version. If it is an older copy, take it away, then: sdc apply METHOD --vendor"
 State = Literal["absent", "pristine", "patched", "drifted"]
@@ -50,6 +52,7 @@ def script_path(adapter: Adapter) -> Path:
 
 def status(adapter: Adapter) -> Status:
     """Look at the method's clone: every file the pin has, byte by byte, and Python files it does not have."""
+    sweep_clones()
     path, pin = clone_path(adapter), adapter.upstream.commit
 
     def found(state: State, *problems: str) -> Status:
@@ -62,6 +65,8 @@ def status(adapter: Adapter) -> Status:
     try:
         head, tree = target.head(), target.tree()
     except GitError as error:
+        if broken := broken_git(str(error), path):
+            raise FatalError(broken) from error
         return found("drifted", f"{path} is no usable git repository: {error}")
     if head != pin:
         return found("drifted", f"{path}: at commit {head}, expected {pin}")
@@ -124,11 +129,6 @@ def usable(adapter: Adapter) -> Status:
             f"Keep what you need of it, then: rm -rf {found.path} && sdc apply {adapter.method}"
         )
     return found
-
-
-def selected(name: str, patterns: tuple[str, ...]) -> bool:
-    """Whether a file is one that an upstream's sparse-checkout patterns name."""
-    return any(fnmatch(name if "/" in pattern else Path(name).name, pattern) for pattern in patterns)
 
 
 def hash_of(path: Path) -> str:

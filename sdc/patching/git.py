@@ -1,8 +1,9 @@
-"""The one file that touches git: clone at a pin, read a clone's tree, apply a patch to its files, merge three texts.
+"""The one file that starts git: read a repository, apply a patch to its files, merge three texts, ask a server.
 
-Every command names the clone's own .git, because `git -C DIR` acts on whatever repository lies above DIR when DIR has
-none; it runs without the caller's GIT_* variables, without hooks and without prompts. A repository of somebody else's
-is only read, with all protocols forbidden: its configuration could name programs to fetch by.
+Every command names the repository's own .git, because `git -C DIR` acts on whatever repository lies above DIR when DIR
+has none; it runs without hooks and without prompts. The caller's GIT_* variables stay, for they say how a server is
+reached, except those that lead to another repository. All protocols are forbidden to it: a repository's configuration
+could name programs to fetch by, and a file that is missing would be asked of a server. `Clone.ask` alone may.
 """
 
 from __future__ import annotations
@@ -15,13 +16,17 @@ import secrets
 import shutil
 import tempfile
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha1
 from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any, cast
 
 from sdc.ground.errors import FatalError
-from sdc.ground.files import no_space_is_fatal, umask
+from sdc.patching import answers, leash
+
+if TYPE_CHECKING:
+    from git import Git
 
 _CONFIG = {
     "core.hooksPath": os.devnull,
@@ -32,11 +37,48 @@ _CONFIG = {
     "submodule.recurse": "false",
     "advice.detachedHead": "false",
     "gc.auto": "0",
+    "maintenance.auto": "false",
 }
-# Wins over any .gitattributes of the upstream: files arrive as their blobs are.
-_ATTRIBUTES = "* -text -filter -ident -working-tree-encoding\n"
-_KEPT = {"GIT_ALLOW_PROTOCOL", "GIT_CONFIG_GLOBAL", "GIT_CONFIG_SYSTEM", "GIT_CONFIG_NOSYSTEM", "GIT_SSH_COMMAND"}
+REDIRECTING = frozenset(
+    {
+        # What `git rev-parse --local-env-vars` names, but for the two that carry configuration.
+        "GIT_ALTERNATE_OBJECT_DIRECTORIES",
+        "GIT_COMMON_DIR",
+        "GIT_CONFIG",
+        "GIT_DIR",
+        "GIT_GRAFT_FILE",
+        "GIT_IMPLICIT_WORK_TREE",
+        "GIT_INDEX_FILE",
+        "GIT_INTERNAL_SUPER_PREFIX",
+        "GIT_NO_REPLACE_OBJECTS",
+        "GIT_OBJECT_DIRECTORY",
+        "GIT_PREFIX",
+        "GIT_REPLACE_REF_BASE",
+        "GIT_SHALLOW_FILE",
+        "GIT_WORK_TREE",
+        # What it leaves out: parts of a repository, and what an argument of ours means.
+        "GIT_ATTR_SOURCE",
+        "GIT_DIFF_OPTS",
+        "GIT_EXTERNAL_DIFF",
+        "GIT_GLOB_PATHSPECS",
+        "GIT_ICASE_PATHSPECS",
+        "GIT_LITERAL_PATHSPECS",
+        "GIT_NAMESPACE",
+        "GIT_NOGLOB_PATHSPECS",
+        "GIT_QUARANTINE_PATH",
+        "GIT_TEMPLATE_DIR",
+    }
+)
+"""Variables of the caller's that would lead a command to something else than it names."""
+_OURS = {
+    "GIT_TERMINAL_PROMPT": "0",
+    "GIT_NO_LAZY_FETCH": "1",  # each object that is missing would start a git of its own, and that one another
+    "GIT_DEFAULT_HASH": "sha1",
+    "GIT_DEFAULT_REF_FORMAT": "files",
+}
 _environment_lock = threading.Lock()
+_MOST_SHOWN = 10
+"""Words of a command that an error shows: it may name very many files."""
 _MOST_CONFLICTS = 127
 """`git merge-file` ends with their number, cut off here, or with more where it failed."""
 
@@ -46,11 +88,24 @@ class GitError(Exception):
 
 
 @dataclass(frozen=True)
+class Contact:
+    """How a server is asked: by which protocols (`https:file`), under which settings of git's configuration.
+
+    `trace` is the file that git writes the server's answers to; `hear` is told several times a second what git has said
+    since the last time, and ends it by an exception.
+    """
+
+    protocols: str
+    settings: Mapping[str, str]
+    trace: Path
+    hear: Callable[[bytes], None]
+
+
+@dataclass(frozen=True)
 class Clone:
-    """A repository on disk: `path` holds its .git and its files. One that is not `ours` is reached by no protocol."""
+    """A repository on disk: `path` holds its .git and its files."""
 
     path: Path
-    ours: bool = True
 
     def git(self, *arguments: str) -> str:
         """Run `git ARGUMENTS` here and return what it prints. Raises GitError with its words if it fails."""
@@ -58,11 +113,31 @@ class Clone:
 
     def exact(self, *arguments: str) -> bytes:
         """As `git`, to the byte."""
-        place = [f"--git-dir={self.path / '.git'}", f"--work-tree={self.path}"]
-        status, out, said = _run([*place, *arguments], self.path, offline=not self.ours)
+        status, out, said = _run([*self._place(), *arguments], self.path)
         if status:
-            raise GitError(f"$ git {' '.join(arguments)}\n{said}")
+            raise GitError(f"$ git {' '.join(arguments)}\n{said or f'ended with status {status}'}")
         return out
+
+    def ask(self, contact: Contact, *arguments: str) -> None:
+        """Run `git ARGUMENTS` here, which may speak to a server. However this process ends, git ends with it.
+
+        Raises GitError with its words if it fails.
+        """
+        allowed = {"GIT_ALLOW_PROTOCOL": os.environ.get("GIT_ALLOW_PROTOCOL", contact.protocols)}
+        traced = {"GIT_TRACE_CURL": str(contact.trace.absolute()), "GIT_TRACE_CURL_NO_DATA": "1"}
+        variables = allowed | ({} if "GIT_TRACE_CURL" in os.environ else traced)
+
+        def start(command: Sequence[str], end: IO[str]) -> leash.Process:
+            return cast(leash.Process, _start(command, self.path, variables, end))
+
+        command = _command([*self._place(), *arguments], contact.settings)
+        status, said = leash.run(start, command, contact.hear)
+        if status:
+            shown = [*arguments[:_MOST_SHOWN], *(["..."] if len(arguments) > _MOST_SHOWN else [])]
+            raise GitError(f"$ git {' '.join(shown)}\n{answers.words(said) or f'ended with status {status}'}")
+
+    def _place(self) -> list[str]:
+        return [f"--git-dir={self.path / '.git'}", f"--work-tree={self.path}"]
 
     def head(self) -> str:
         """The commit that is checked out."""
@@ -70,9 +145,9 @@ class Clone:
         told = file.read_text(errors="replace").strip() if file.is_file() else ""
         return told if re.fullmatch(r"[0-9a-f]{40}", told) else self.git("rev-parse", "HEAD")
 
-    def tree(self) -> dict[str, str]:
-        """The blob hash of every file of HEAD, by path."""
-        entries = (entry.split("\t", 1) for entry in self.git("ls-tree", "-r", "-z", "HEAD").split("\0") if entry)
+    def tree(self, commit: str = "HEAD") -> dict[str, str]:
+        """The blob hash of every file of a commit, by path."""
+        entries = (entry.split("\t", 1) for entry in self.git("ls-tree", "-r", "-z", commit).split("\0") if entry)
         return {name: facts.split()[2] for facts, name in entries}
 
     def blob(self, name: str) -> bytes:
@@ -95,7 +170,7 @@ def committed(file: Path) -> bytes | None:
     top = next((folder for folder in file.parents if (folder / ".git").exists()), None)
     if top is None:
         return None
-    around, name = Clone(top, ours=False), file.relative_to(top).as_posix()
+    around, name = Clone(top), file.relative_to(top).as_posix()
     try:
         entry = around.git("ls-tree", "-z", "HEAD", "--", f":(literal){name}").removesuffix("\0")
         return around.blob(entry.split()[2]) if entry else None
@@ -106,7 +181,7 @@ def committed(file: Path) -> bytes | None:
 def described(folder: Path) -> str:
     """The commit that the repository in `folder` is at, `-dirty` after it if files differ; empty if unknown."""
     try:
-        return Clone(folder, ours=False).git("describe", "--always", "--dirty", "--exclude=*", "--abbrev=40")
+        return Clone(folder).git("describe", "--always", "--dirty", "--exclude=*", "--abbrev=40")
     except (GitError, FatalError):
         return ""
 
@@ -124,7 +199,7 @@ def mirrors(address: str) -> list[str]:
         return []
     pairs = (entry.partition("\n")[::2] for entry in told.split("\0") if entry)
     keys = [key for key, prefix in pairs if address.startswith(prefix) or prefix.startswith(address)]
-    return sorted({_shown(key.removeprefix("url.").rpartition(".")[0]) for key in keys})
+    return sorted({answers.shown(key.removeprefix("url.").rpartition(".")[0]) for key in keys})
 
 
 def _outside(*arguments: str) -> str:
@@ -134,14 +209,6 @@ def _outside(*arguments: str) -> str:
     if status:
         raise GitError(f"$ git {' '.join(arguments)}\n{said}")
     return out.decode(errors="surrogateescape").strip()
-
-
-def _shown(address: str) -> str:
-    """An address without what may be secret in it: the user's name, passwords and tokens before the host, a query."""
-    if address.startswith(("file:", "/")):
-        return address
-    rest = re.sub(r"^[\w+.-]+://", "", address)
-    return address.removesuffix(rest) + re.split(r"[?#\s]", rest.rpartition("@")[2])[0]
 
 
 @dataclass(frozen=True)
@@ -191,98 +258,51 @@ def _conflicts(text: bytes, mark: bytes, mine: bytes) -> Iterator[tuple[int, int
         yield line, max(line, line + last - first - 1)
 
 
-def newer(url: str, ref: str, script: str) -> tuple[str, bytes | None]:
-    """The commit that `ref` is at `url` today, and the script there, None if it is gone. Keeps nothing.
-
-    Raises FatalError if the address cannot be reached or has no such ref.
-    """
-    with tempfile.TemporaryDirectory() as name:
-        there = Clone(Path(name))
-        try:
-            there.git("init", "--quiet", "--template=")
-            there.git("remote", "add", "origin", url)
-            there.git("fetch", "--quiet", "--depth=1", "--filter=blob:none", "--no-tags", "--", "origin", ref)
-            commit = there.git("rev-parse", "FETCH_HEAD")
-            entry = there.git("ls-tree", "-z", commit, "--", f":(literal){script}").removesuffix("\0")
-            return commit, there.blob(entry.split()[2]) if entry else None
-        except GitError as error:
-            if "remote ref" in str(error) or "not our ref" in str(error):
-                raise FatalError(
-                    f"{url} has no {ref}. Name a branch, a tag or a full commit hash: --ref main"
-                ) from error
-            raise FatalError(_unreachable(url, ref, error)) from error
-
-
-def clone(url: str, commit: str, patterns: Sequence[str], path: Path) -> Clone:
-    """Make `path` a clone of `url` with the files of `commit` that match `patterns` (sparse, without other blobs).
-
-    It is made beside `path` and moved there when complete; one that breaks off leaves nothing.
-    Raises FatalError if the address cannot be reached or does not have the commit.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = Clone(Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".partial", dir=path.parent)))
+def _run(arguments: Sequence[str], folder: Path) -> tuple[int, bytes, str]:
+    """Run git with our settings in `folder`, far from all servers: its exit status, what it prints, what it says."""
+    process = _start(_command(arguments), folder, {"GIT_ALLOW_PROTOCOL": "none"})
     try:
-        with no_space_is_fatal(path):
-            _fill(partial, url, commit, patterns)
-        partial.path.chmod(0o777 & ~umask())  # mkdtemp's is the owner's alone
-        partial.path.replace(path)
-    except GitError as error:
-        raise FatalError(_unreachable(url, commit, error)) from error
-    finally:
-        shutil.rmtree(partial.path, ignore_errors=True)
-    return Clone(path)
+        out, said = process.communicate()
+    except BaseException:  # Ctrl-C, say: it would go on writing to a folder that is taken away
+        process.kill()
+        process.communicate()
+        raise
+    return process.returncode, out, said.decode(errors="replace").strip()
 
 
-def _fill(target: Clone, url: str, commit: str, patterns: Sequence[str]) -> None:
-    target.git("init", "--quiet", "--template=")
-    info = target.path / ".git" / "info"
-    info.mkdir(exist_ok=True)
-    (info / "attributes").write_text(_ATTRIBUTES)
-    target.git("remote", "add", "origin", url)
-    target.git("sparse-checkout", "set", "--no-cone", *patterns)
-    try:
-        target.git("fetch", "--quiet", "--depth=1", "--filter=blob:none", "--no-tags", "origin", commit)
-    except GitError:  # not every server hands out a commit by its hash: take all branches, then look for it
-        target.git("fetch", "--quiet", "--filter=blob:none", "--no-tags", "origin")
-    target.git("checkout", "--quiet", "--detach", commit)
+def _command(arguments: Sequence[str], settings: Mapping[str, str] | None = None) -> list[str]:
+    chosen = {**(settings or {}), **_CONFIG}
+    return ["git", *(word for name, value in chosen.items() for word in ("-c", f"{name}={value}")), *arguments]
 
 
-def _unreachable(url: str, commit: str, error: GitError) -> str:
-    owner = url.rsplit("/", 2)[0]
-    return (
-        f"could not clone {url} at {commit}:\n{error}\n"
-        "Check the network. Without one, put a mirror of the repository anywhere and tell git:\n"
-        f"  git config --global url.<base>.insteadOf {owner}/   (git then takes <base>REPOSITORY instead)"
-    )
+def _start(
+    command: Sequence[str], folder: Path, variables: dict[str, str], end: IO[str] | None = None
+) -> Git.AutoInterrupt:
+    """Start git in `folder`, or, reading from `end` in a session of its own, what starts git.
 
-
-def _run(arguments: Sequence[str], folder: Path, *, offline: bool = False) -> tuple[int, bytes, str]:
-    """Run git with our settings in `folder`: its exit status, what it prints, and what it says."""
-    settings = [word for name, value in _CONFIG.items() for word in ("-c", f"{name}={value}")]
+    Raises FatalError where there is no git.
+    """
+    apart: dict[str, Any] = {"istream": end, "with_stdout": False, "start_new_session": True} if end else {}
     missing = FatalError("git was not found. Install it, for example: apt-get install git")
     try:
         import git  # here, because it looks for the program at once, which what needs none must do without
     except ImportError as error:
         raise (FatalError(f"git cannot be used: {error}") if shutil.which("git") else missing) from error
     try:
-        with _clean_environment(offline=offline):  # held while the process starts: several may run side by side
-            process = git.Git(folder).execute(["git", *settings, *arguments], as_process=True)
+        with _environment(variables):  # held while the process starts: several may run side by side
+            return cast("Git.AutoInterrupt", git.Git(folder).execute(list(command), as_process=True, **apart))
     except git.GitCommandNotFound as error:
         raise missing from error
-    out, said = process.communicate()
-    return process.returncode, out, said.decode(errors="replace").strip()
 
 
 @contextlib.contextmanager
-def _clean_environment(*, offline: bool) -> Iterator[None]:
-    """Hide the caller's GIT_* variables from one command (an exported GIT_DIR would redirect it) and set our own."""
+def _environment(variables: dict[str, str]) -> Iterator[None]:
+    """Hide from one command the variables that would redirect it (an exported GIT_DIR, say), and set our own."""
     with _environment_lock:
         before = {name: value for name, value in os.environ.items() if name.startswith("GIT_")}
-        ours = {"GIT_TERMINAL_PROMPT": "0", "GIT_ALLOW_PROTOCOL": "https:file:ssh"}
-        kept = {name: value for name, value in before.items() if name in _KEPT}
-        forced = {"GIT_ALLOW_PROTOCOL": "none", "GIT_NO_LAZY_FETCH": "1"} if offline else {}
+        kept = {name: value for name, value in before.items() if name not in REDIRECTING}
         try:
-            _set_git_variables(ours | kept | forced)
+            _set_git_variables(kept | _OURS | variables)
             yield
         finally:
             _set_git_variables(before)

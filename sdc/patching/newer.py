@@ -8,7 +8,7 @@ from typing import Literal
 
 from sdc.adapters.base import Adapter
 from sdc.ground.errors import FatalError
-from sdc.patching import additive, clones, git, shipped
+from sdc.patching import additive, clones, fetching, git, shipped
 from sdc.patching.additive import with_line_feeds
 
 Outcome = Literal["same", "applies", "conflicts", "gone"]
@@ -52,7 +52,7 @@ def check(adapter: Adapter, ref: str = "HEAD") -> Check:
         raise FatalError(f"--ref {ref}: give a branch, a tag or a full commit hash, for example --ref main")
     shipped.checked(adapter.patch)
     clones.present(adapter)
-    commit, script = git.newer(adapter.upstream.url, ref, adapter.patch.script)
+    commit, script = fetching.newer(adapter.upstream.url, ref, adapter.patch.script)
 
     def found(outcome: Outcome, places: tuple[int, ...] | tuple[tuple[int, int], ...] = ()) -> Check:
         return Check(adapter.method, ref, adapter.upstream.commit, commit, adapter.patch.script, outcome, places)
