@@ -2,5 +2,5 @@
 
 Imports: ground, adapters, launcher (job, recorder), patching, data, evaluation, plan.
 Read: run, jobs, process; then experts, training_time, lanes, buffers, imported, history; calibrate, behaviour,
-first_update; endings.
+first_update; needed, endings.
 """

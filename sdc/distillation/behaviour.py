@@ -18,7 +18,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from sdc.adapters.base import Adapter
-from sdc.distillation import experts, jobs, process
+from sdc.distillation import experts, jobs, needed, process
 from sdc.ground import hardware
 from sdc.ground.errors import FatalError
 from sdc.ground.hardware import Device
@@ -80,7 +80,7 @@ def added_to(
             planned = plan(Request(proof.method, 0.0, dataset, data, recipe=RECIPE), watch)
             if proof.failures:
                 claimed, spread = _unchecked("the script is not what the patch makes of it"), ""
-            elif lacking := needs.told(experts.scripts(planned, Path(name) / "experts")):
+            elif lacking := needs.told(needed.scripts(planned, Path(name) / "experts")):
                 claimed, spread = _unchecked(lacking), ""
             else:
                 tree = _tree(planned.adapter, folder, script)

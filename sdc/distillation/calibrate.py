@@ -23,7 +23,7 @@ from filelock import FileLock
 from safetensors import safe_open
 from torch import Tensor
 
-from sdc.distillation import experts, jobs, process
+from sdc.distillation import experts, jobs, needed, process
 from sdc.ground import hardware, storage
 from sdc.ground.errors import FatalError
 from sdc.ground.files import made, write_text
@@ -100,7 +100,7 @@ def measure(plan: Plan, runs: Path, watch: Watch, updates: int = UPDATES) -> Cal
     if found := known(plan, runs, updates):  # looked at without a lock, which takes the right to write
         watch.say(f"measured already: {where}")
         return found
-    needs.check(experts.scripts(plan))
+    needs.check(needed.scripts(plan))
     with storage.at(where.parent), FileLock(made(where.parent) / f".{where.stem}.lock"):
         if found := known(plan, runs, updates):
             watch.say(f"measured already: {where}")

@@ -69,19 +69,14 @@ def ready(
         return None
     where = folder(plan, root)
     if not are_ready(where):  # looked at without a lock, which takes the right to write
-        needs.check(scripts(plan, root)[1:])
+        if owner := jobs.owner(plan.adapter):
+            needs.check([owner])
         with storage.at(where.parent), alone(where, watch):
             if not are_ready(where):
                 _train(plan, where, watch, on_resumed)
     with contextlib.suppress(OSError):  # another user's experts may be used, and not marked so
         os.utime(where / RECORD)
     return read(where)
-
-
-def scripts(plan: Plan, root: Path | None = None) -> list[Adapter]:
-    """The methods whose scripts a plan runs: its own, and the one that trains its experts, unless they are there."""
-    owner = jobs.owner(plan.adapter)
-    return [plan.adapter, *([owner] if owner and not are_ready(folder(plan, root)) else [])]
 
 
 def are_ready(where: Path) -> bool:

@@ -16,7 +16,7 @@ from filelock import FileLock
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 
-from sdc.distillation import experts, history, jobs, process
+from sdc.distillation import experts, history, jobs, needed, process
 from sdc.evaluation import distilled
 from sdc.evaluation.distilled import DistilledSet
 from sdc.evaluation.scoring import Result, Subject, evaluate_sets
@@ -76,7 +76,7 @@ def distil(plan: Plan, runs: Path, watch: Watch) -> None:
 def _check_needs(wanted: Mapping[Path, Plan], *, again: bool = False) -> None:
     """Refuse, before anything is written, to run a script that lacks a package; what is distilled runs none."""
     coming = [plan for folder, plan in wanted.items() if again or not (_is_distilled(folder) or complete(folder))]
-    needs.check({adapter.method: adapter for plan in coming for adapter in experts.scripts(plan)}.values())
+    needs.check({adapter.method: adapter for plan in coming for adapter in needed.scripts(plan)}.values())
 
 
 def _is_distilled(folder: Path) -> bool:
