@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import io
 import subprocess
 import sys
@@ -89,5 +90,6 @@ WRITERS: dict[str, Writer] = {
     "two spaces, CRLF": both(LF, indented("  "), ended(b"\r\n")),
     "black with tabs": both(LF, ruff("line-length=60", "format.indent-style='tab'")),
     "comments": both(LF, after_each("  # type: ignore[no-untyped-call]")),
+    "by Python itself": both(LF, lambda text: f"{ast.unparse(ast.parse(text))}\n".encode()),
     "blank lines": both(LF, after_each("\n")),
 }
