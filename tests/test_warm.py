@@ -1,0 +1,68 @@
+"""A script that is forked from a process with torch in it (tests/warm.py) does what a fresh one does."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sdc.distillation import process
+from tests import fake, warm
+from tests.conftest import Outcome, Sdc
+
+Both = Callable[..., list[Outcome]]
+TIMES = ("seconds", "peak_memory_mib")
+
+
+@pytest.fixture
+def both(fake_upstream: fake.Fake, sdc: Sdc, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Both]:
+    """`both(*settings)`: a run, its script started afresh, and the same in another folder, its script forked."""
+    starts = warm.Warm()
+    monkeypatch.setattr(process, "subprocess", starts)
+
+    def call(*settings: str) -> list[Outcome]:
+        words = [word for setting in ("limit_per_class=3", "networks=1", *settings) for word in ("--set", setting)]
+        return [
+            sdc("run", "fake", "--weight", 0.5, *words, "--runs", tmp_path / name, "--json")
+            for name in ("fresh", "forked")
+        ]
+
+    yield call
+    starts.end()
+
+
+def left(folder: Path) -> dict[str, Any]:
+    """What a run has left, but for how long it took."""
+    found: dict[str, Any] = {file.name: file.read_bytes() for file in folder.glob("*.safetensors")}
+    found["log"] = (folder / "log.txt").read_text()
+    lines = map(json.loads, (folder / "metrics.jsonl").read_text().splitlines())
+    return found | {"metrics": [{name: line[name] for name in line if name not in TIMES} for line in lines]}
+
+
+def test_it_leaves_the_same_bits(both: Both, monkeypatch: pytest.MonkeyPatch) -> None:
+    forked: list[int] = []
+    real = warm.Forked.__init__
+    monkeypatch.setattr(warm.Forked, "__init__", lambda self, pid: (forked.append(pid), real(self, pid))[-1])
+
+    outcomes = both("steps=4", "history=2")
+
+    assert [outcome.code for outcome in outcomes] == [0, 0], outcomes
+    assert len(forked) == 1
+    fresh, other = (left(Path(outcome.json["run"])) for outcome in outcomes)
+    assert "distilled.safetensors" in fresh
+    assert fresh == other
+    assert outcomes[0].json["accuracy"] == outcomes[1].json["accuracy"]
+
+
+@pytest.mark.parametrize(
+    ("end", "said"), [("error", "exit code 1"), ("nan", "exit code 4"), ("memory", "torch.OutOfMemoryError: CUDA out")]
+)
+def test_it_ends_badly_in_the_same_way(end: str, said: str, both: Both) -> None:
+    outcomes = both(f"end={end}")
+
+    fresh, other = (outcome.json["error"].replace("/fresh/", "/forked/") for outcome in outcomes)
+    assert said in fresh
+    assert (fresh.splitlines()[0], fresh.splitlines()[-1]) == (other.splitlines()[0], other.splitlines()[-1])
