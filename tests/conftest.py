@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import sys
 import tarfile
 from collections import Counter
 
@@ -72,14 +71,10 @@ def _own_folders(tmp_path: Path, shared: Path, monkeypatch: pytest.MonkeyPatch, 
 @pytest.fixture(scope="session", autouse=True)
 def _warm() -> Iterator[None]:
     """Scripts need not import torch anew: tests/warm.py."""
-    if "SDC_TEST_COLD" in os.environ or not sys.platform.startswith("linux"):
-        yield
-        return
     with pytest.MonkeyPatch.context() as patch:
-        starts = warm.Warm()
-        patch.setattr(process, "subprocess", starts)
+        patch.setattr(process, "subprocess", warm.STARTS)
         yield
-        starts.end()
+        warm.STARTS.end()
 
 
 @pytest.fixture(scope="session")
