@@ -7,7 +7,8 @@ and goes on as `python -P -m sdc.launcher JOB.json` does. It is a process like a
 `Warm.run` does the same for Python with any words.
 
 An environment in which anything differs that an import may look at has a process of its own, and its first script is
-started afresh, as are all in commands that tests start as processes. `$SDC_TEST_COLD`: all are started afresh.
+started afresh, as are all in commands that tests start as processes. `$SDC_TEST_COLD`: all are started afresh,
+as are those that a test finds by a variable of theirs, `$SDC_TEST_MARK`.
 """
 
 from __future__ import annotations
@@ -109,7 +110,7 @@ class Warm:
             self._asked[kind] = None
             if not self._at_once:
                 return None
-        if "SDC_TEST_COLD" in env or not sys.platform.startswith("linux"):
+        if {"SDC_TEST_COLD", "SDC_TEST_MARK"} & env.keys() or not sys.platform.startswith("linux"):
             return None
         self._asked[kind] = self._asked[kind] or _started(env)
         return self._asked[kind]
