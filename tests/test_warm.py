@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 import pytest
 
 from sdc.distillation import process
+from sdc.ground import paths
 from tests import fake, warm
 from tests.conftest import Outcome, Sdc
 
@@ -71,3 +73,22 @@ def test_it_ends_badly_in_the_same_way(end: str, said: str, both: Both) -> None:
     fresh, other = (outcome.json["error"].replace("/fresh/", "/forked/") for outcome in outcomes)
     assert said in fresh
     assert (fresh.splitlines()[0], fresh.splitlines()[-1]) == (other.splitlines()[0], other.splitlines()[-1])
+
+
+PRINTED = """
+import json, os, sys
+hooks = [type(each).__module__ for each in sys.meta_path]
+print(json.dumps([os.getcwd(), sys.argv, dict(os.environ), "torch" in sys.modules, "sitecustomize" in hooks]))
+"""
+
+
+def test_a_fork_is_told_what_a_fresh_process_is_and_what_imports_look_at_was_so_from_the_start(
+    forks: warm.Warm, tmp_path: Path
+) -> None:
+    site = os.pathsep.join([str(paths.ROOT / "tests" / "site"), str(paths.ROOT)])
+    usual = {"PATH": os.environ["PATH"], "PYTHONPATH": site, "LC_CTYPE": "C.UTF-8"}
+    for more in ({"COLUMNS": "7"}, {"COLUMNS": "8"}, {"COLUMNS": "7", "SDC_TEST_FAKE": str(tmp_path)}):
+        told = usual | more
+        done = forks.run(["-c", PRINTED, "a", "b"], tmp_path, told)
+        assert done.returncode == 0, done
+        assert json.loads(done.stdout) == [str(tmp_path), ["-c", "a", "b"], told, True, "SDC_TEST_FAKE" in told]

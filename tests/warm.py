@@ -32,10 +32,12 @@ from typing import IO, Any
 IMPORTED = ("torch", "safetensors.torch", "sdc.launcher.light")
 """The last one imports torchvision, in its own way."""
 OWN = (
-    *("SDC_UPSTREAM", "SDC_CACHE", "SDC_DEVICE", "SDC_WORKERS", "SDC_TEST_FAKE", "SDC_TEST_CUDA_REPORT"),
-    *("COLUMNS", "PYTEST_CURRENT_TEST"),
+    *("SDC_UPSTREAM", "SDC_CACHE", "SDC_DEVICE", "SDC_WORKERS", "SDC_TEST_CUDA_REPORT"),
+    *("GIT_CONFIG_GLOBAL", "GIT_ALLOW_PROTOCOL", "COLUMNS", "PYTEST_CURRENT_TEST"),
 )
 """Variables that nothing looks at when it is imported; they differ from test to test."""
+THERE = ("SDC_TEST_FAKE",)
+"""Of these, tests/site looks whether they are there, not at what they are."""
 _PR_SET_CHILD_SUBREAPER = 36
 _MOST = 1 << 17
 
@@ -103,9 +105,8 @@ class Warm:
 
     def _forks(self, env: Mapping[str, str]) -> socket.socket | None:
         """Where to ask for a fork; None if what this is for is to be started afresh."""
-        kind = frozenset(
-            (name, value) for name, value in env.items() if name not in OWN and not name.startswith("GIT_")
-        )
+        told = {name: "" if name in THERE else value for name, value in env.items() if name not in OWN}
+        kind = frozenset(told.items())
         if kind not in self._asked:
             self._asked[kind] = None
             if not self._at_once:
