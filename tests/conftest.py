@@ -13,7 +13,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("SDC_WORKERS", "1")
 os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,11 +23,12 @@ from filelock import FileLock
 from sdc import cli
 from sdc.adapters.base import Adapter
 from sdc.adapters.registry import ADAPTERS
+from sdc.distillation import process
 from sdc.ground import paths
 from sdc.ground.errors import FatalError
 from sdc.ground.files import replacing
 from sdc.patching import apply, clones
-from tests import fake
+from tests import fake, warm
 
 # What is started in a shell's background ignores Ctrl-C, and so would the commands that tests interrupt.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -65,6 +66,15 @@ def _own_folders(tmp_path: Path, shared: Path, monkeypatch: pytest.MonkeyPatch, 
         monkeypatch.delenv(name, raising=False)
     if not request.node.get_closest_marker("upstream"):
         monkeypatch.setenv("GIT_ALLOW_PROTOCOL", "file")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _warm() -> Iterator[None]:
+    """Scripts need not import torch anew: tests/warm.py."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(process, "subprocess", warm.STARTS)
+        yield
+        warm.STARTS.end()
 
 
 @pytest.fixture(scope="session")

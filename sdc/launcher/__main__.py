@@ -5,6 +5,7 @@ Exit codes: the script's own; 4 if it diverged; 5 if it made nothing; 130 if int
 
 from __future__ import annotations
 
+import gc
 import os
 import runpy
 import signal
@@ -25,6 +26,7 @@ _WATCHES: dict[str, type[Tap | Steps | Follow]] = {"images": Tap, "networks": St
 
 def main() -> int:
     """Read the job, install the bridges, run the script as `__main__`, save what it made."""
+    gc.freeze()  # or the interpreter goes through all that torch consists of once more at the end
     job = Job.read(Path(sys.argv[1]))
     metrics, clock = recorder.Metrics(Path(job.metrics), job.earlier), Clock(job.seed, Path(job.tree))
     watched = _WATCHES[job.makes](job, metrics, clock)

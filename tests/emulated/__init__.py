@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from sdc.ground import paths
-from tests import fakecuda
+from tests import fakecuda, warm
 
 REPORTS = "reports.jsonl"
 SITE = os.pathsep.join([str(paths.ROOT / "tests" / "site"), str(paths.ROOT)])
@@ -47,7 +45,7 @@ def run(folder: Path, *words: object, devices: int = 1, **variables: str) -> Tol
     """Run Python with these words; its reports go into `folder`. It has to end well."""
     (folder / REPORTS).unlink(missing_ok=True)
     told = environment(folder, devices, variables)
-    done = subprocess.run([sys.executable, *map(str, words)], env=told, text=True, capture_output=True)
+    done = warm.STARTS.run([*map(str, words)], Path.cwd(), told)
     assert done.returncode == 0, done.stderr
     return Told(done.stdout, done.stderr, fakecuda.reports(folder / REPORTS))
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,7 +11,7 @@ from typing import Any
 import pytest
 
 from sdc.ground import paths
-from tests import fake
+from tests import fake, warm
 from tests.conftest import Outcome
 from tests.emulated import REPORTS, environment
 from tests.fakecuda import reports
@@ -36,14 +34,8 @@ class Machine:
     def python(self, *words: object) -> Outcome:
         """Python with these arguments."""
         (self.folder / REPORTS).unlink(missing_ok=True)
-        done = subprocess.run(
-            [sys.executable, *map(str, words)],
-            cwd=self.folder,
-            env=environment(self.folder, self.devices, self.variables),
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+        told = environment(self.folder, self.devices, self.variables)
+        done = warm.STARTS.run([*map(str, words)], self.folder, told)
         return Outcome(done.returncode, done.stdout, done.stderr)
 
     @property
