@@ -327,3 +327,19 @@ def test_experts_that_were_trained_elsewhere_are_taken_in_as_the_forks(
     assert matching("--to", own)["imported_from"] == str(theirs)
     pin = done(sdc("experts", "import", theirs, "matcher", *few, "--set", "num_experts=2", "--unchecked", "--json"))
     assert pin.json["key"] != taken["key"]
+
+
+def test_options_and_defaults_of_its_own_are_told_for_the_script_is_told_others(
+    own: Path, distil: Run, tmp_path: Path
+) -> None:
+    assert "its script" not in done(distil("--to", own)).err
+    added = '"--ipc", type=int)\r\nparser.add_argument("--tau", type=float, default=0.1)'
+    edit(own / "train/distil.py", '"--ipc", type=int)', added)
+    edit(own / "train/distil.py", '"--rate", type=float)', '"--rate", type=float, default=7.0)')
+
+    told_others = distil("--to", own)
+
+    assert "to have them: --set rate=7.0" in told_others.err
+    assert "stay at their defaults there: tau" in told_others.err
+    with_them = distil("--to", own, "--set", "rate=7.0")
+    assert not images(with_them).equal(images(told_others))
