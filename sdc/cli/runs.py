@@ -159,6 +159,8 @@ def import_experts(
     recipe: Recipe = "quick",
     model: Model = None,
     changes: Changes = None,
+    to: To = None,
+    script: Script = "",
     link: Annotated[bool, typer.Option("--link", help="Link the files, on the same disk, instead of copying.")] = False,
     unchecked: Annotated[bool, typer.Option("--unchecked", help="Take them though the one tested fails.")] = False,
     device: Device = None,
@@ -169,7 +171,8 @@ def import_experts(
     from sdc.distillation import imported
     from sdc.plan.request import Request
 
-    request = Request(method, 0.0, dataset, data, ipc, recipe=recipe, model=model, changes=tuple(changes or ()))
+    fork, set_to = chosen_fork(method, to, script), tuple(changes or ())
+    request = Request(method, 0.0, dataset, data, ipc, recipe=recipe, model=model, changes=set_to, fork=fork)
     with progress.bars() as watch:
         taken = imported.take(imported.Import(folder, request, link, unchecked), watch)
     if as_json:

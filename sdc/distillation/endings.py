@@ -12,6 +12,7 @@ from sdc.ground import packages
 _RAISED = re.compile(r"^(?:[A-Za-z_]\w*\.)*([A-Za-z_]\w*(?:Error|Exception|Interrupt|Exit|Warning))(?:: (.*))?$")
 _ABSENT = re.compile(r"No module named '([\w.]+)'(; '[\w.]+' is not a package)?")
 _OTHER = re.compile(r"cannot import name '(\w+)' from (?:partially initialized module )?'([\w.]+)'")
+_LACKING = re.compile(r"module '([\w.]+)' has no attribute '(\w+)'")
 _LIBRARY = re.compile(r"^(\S+\.so[\w.]*): cannot open shared object file")
 
 _REMOVED = {"asynchat", "asyncore", "cgi", "crypt", "imghdr", "imp", "nntplib", "pipes", "sndhdr", "telnetlib", "uu"}
@@ -19,8 +20,10 @@ _REMOVED = {"asynchat", "asyncore", "cgi", "crypt", "imghdr", "imp", "nntplib", 
 
 
 def missing_import(lines: Sequence[str], tree: Path) -> str:
-    """Why a script of `tree` could not import something, and what mends it; empty: it ended for another reason."""
+    """Why a script of `tree` did not find what it imports, or not in it, and what mends it; empty: another reason."""
     name, message = _last_raised(lines)
+    if name == "AttributeError" and (found := _LACKING.search(message)):
+        return _lacking(found[1], found[2], tree)
     if name not in ("ImportError", "ModuleNotFoundError"):
         return ""
     if found := _ABSENT.search(message):
@@ -61,6 +64,16 @@ def _absent(module: str, tree: Path) -> str:
         return f"the upstream script imports {module}, which {here} has not: it was written for an older one"
     told = module if known.replace("_", "-") == package else f"{module} (of {package})"
     return f"the upstream script imports {told}, which is not installed here. Install it: {packages.pip([package])}"
+
+
+def _lacking(module: str, what: str, tree: Path) -> str:
+    """The same of a module that was imported; empty: it is the tree's own, or has datasets, which are told a script."""
+    top = module.partition(".")[0]
+    if top in ("sdc", "wandb") or module.startswith("torchvision.datasets") or _is_of(tree, top):
+        return ""
+    if top in sys.stdlib_module_names:
+        return f"the upstream script was written for an older Python: {module} has no {what} here"
+    return _of_another_version(f"no {what} in {module}", module, tree)
 
 
 def _of_another_version(what: str, module: str, tree: Path) -> str:

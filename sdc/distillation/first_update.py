@@ -61,6 +61,11 @@ class _Remedy:
 
 
 _REMEDIES = (
+    _Remedy(
+        r"unrecognized arguments: .*--sdc_lambda",
+        "the script: it reads its command line where `sdc.add_options(parser)` was not called before. Add that line; "
+        "where another file reads it: docs/adding-a-method.md, section 2",
+    ),
     _Remedy(r"unrecognized arguments: (.+)", "`argv` of {adapter}: it gives what the script does not take: {0}"),
     _Remedy(r"arguments are required: (.+)", "`argv` of {adapter}: the script wants {0}, too"),
     _Remedy(r"argument (\S+): (?:invalid|expected)", "`argv` of {adapter}: another value for {0}"),

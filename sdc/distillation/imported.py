@@ -28,6 +28,7 @@ from sdc.ground import hardware, storage
 from sdc.ground.errors import FatalError
 from sdc.ground.files import making, write_text
 from sdc.ground.watch import Watch
+from sdc.patching.methods import find
 from sdc.plan.request import Plan, Request, plan
 
 
@@ -158,6 +159,9 @@ def _command(asked: Import, model: str, counted: Mapping[str, int], *more: str) 
     words += ["--ipc", str(request.ipc)] if request.ipc != 1 else []
     words += ["--recipe", request.recipe] if request.recipe != "quick" else []
     words += ["--model", model]
+    if (fork := request.fork) is not None:
+        words += ["--to", str(fork.folder)]
+        words += ["--script", fork.script] if fork.script != find(request.method).patch.script else []
     for change in (*kept, *(f"{name}={value}" for name, value in counted.items())):
         words += ["--set", change]
     return shlex.join([*words, *(["--link"] if asked.link else []), *more])

@@ -6,6 +6,7 @@ Nothing is run. What an option is for is guessed by its name and default, to be 
 from __future__ import annotations
 
 import ast
+import functools
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -178,10 +179,19 @@ def _is_path(default: str) -> bool:
 
 def makes(texts: Iterable[bytes], attribute: str) -> bool:
     """Whether one of these texts makes the folder that an option names."""
-    for text in texts:
-        for node in ast.walk(ast.parse(text)):
-            if isinstance(node, ast.Call) and ast.unparse(node.func).split(".")[-1] in ("mkdir", "makedirs"):
-                given = ast.unparse(node)
-                if re.search(rf"\.{attribute}\b|['\"]{attribute}['\"]", given):
-                    return True
-    return False
+    named = re.compile(rf"\.{attribute}\b|['\"]{attribute}['\"]")
+    return any(named.search(call) for text in texts for call in _made(text))
+
+
+@functools.cache  # asked for once an option, and an upstream may have many and long files
+def _made(text: bytes) -> tuple[str, ...]:
+    """The calls of a text that make folders."""
+    calls = (node for node in ast.walk(ast.parse(text)) if isinstance(node, ast.Call))
+    return tuple(ast.unparse(call) for call in calls if _called(call.func) in ("mkdir", "makedirs"))
+
+
+def _called(function: ast.expr) -> str:
+    """The last name of what is called."""
+    if isinstance(function, ast.Attribute):
+        return function.attr
+    return function.id if isinstance(function, ast.Name) else ""

@@ -55,7 +55,8 @@ class Draft:
 
     def set_by_recipes(self) -> list[Argument]:
         """The options that a recipe or `--set` may give."""
-        return [a for a in self.arguments if a.default is not None and not a.switch and a.name not in self.fixed()]
+        fixed = self.fixed()
+        return [a for a in self.arguments if a.default is not None and not a.switch and a.name not in fixed]
 
     def fixed(self) -> dict[str, str]:
         """What the adapter always tells the script, by its options' names: expressions of Python."""

@@ -15,9 +15,9 @@ from dataclasses import dataclass, replace
 from importlib.machinery import all_suffixes
 from pathlib import Path
 
-from sdc.adapters.base import Adapter
+from sdc.adapters.base import Adapter, Value
 from sdc.ground.errors import FatalError
-from sdc.patching import clones, closure, fork, vendor
+from sdc.patching import arguments, clones, closure, fork, vendor
 from sdc.patching.additive import with_line_feeds
 from sdc.patching.apply import apply
 from sdc.patching.git import Clone, GitError, blob_hash
@@ -90,8 +90,9 @@ def look(adapter: Adapter, folder: Path, script: str = "") -> Fork:
         edited=bool(commit) and _edited(folder, contents, blobs, bare),
         experts_sha256=experts,
     )
-    lines = (f"{shown(adapter.method, made)}: {path} is run as it is", *([remark] if remark else []))
-    return replace(made, remarks=lines)
+    first = f"{shown(adapter.method, made)}: {path} is run as it is"
+    said = (first, *([remark] if remark else []), *_own_options(adapter, contents[name]))
+    return replace(made, remarks=said)
 
 
 def script_path(adapter: Adapter, own: Fork | None) -> Path:
@@ -133,6 +134,26 @@ def unchanged(adapter: Adapter, own: Fork | None) -> None:
         "changed. What is done is kept. Put the files back as they were, then the same command goes on (sdc bench with "
         "--retry-failed); with the fork as it is now, it begins a run of its own"
     )
+
+
+def _own_options(adapter: Adapter, script: bytes) -> Iterator[str]:
+    """What is to be said of options that a fork's script alone has, and of its own defaults: it is told others."""
+    own, pin = (_defaults(text) for text in (script, clones.pinned_script(adapter)))
+    changed = [
+        f"{name}={value}"
+        for name, value in own.items()
+        if name in adapter.options and value not in (None, pin.get(name))
+    ]
+    if changed:
+        to_have_them = shlex.join(word for each in changed for word in ("--set", each))
+        yield f"its script's own defaults do not count, the recipe's or the pin's do; to have them: {to_have_them}"
+    if new := [name for name in own if name not in pin]:
+        yield f"options that its script alone has stay at their defaults there: {', '.join(new)}"
+
+
+def _defaults(script: bytes) -> dict[str, Value | None]:
+    """The options of a script, with the number or text that each has by default."""
+    return {option.name: None if option.guessed else option.default for option in arguments.read(script)}
 
 
 def _refusal(adapter: Adapter, path: Path, found: clones.Status, again: str) -> str:

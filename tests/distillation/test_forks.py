@@ -6,6 +6,7 @@ import dataclasses
 import hashlib
 import json
 import os
+import shlex
 import shutil
 import signal
 from collections.abc import Callable
@@ -18,6 +19,7 @@ from safetensors.torch import load_file
 
 from sdc.adapters.registry import ADAPTERS
 from sdc.distillation import run
+from sdc.evaluation import networks
 from sdc.ground import paths
 from sdc.ground.errors import FatalError
 from sdc.ground.watch import Quiet
@@ -305,3 +307,39 @@ def test_experts_are_the_forks_where_what_trains_them_is_its_own(
     for words, key in ((("--to", own), own_ones["key"]), ((), pin["key"])):
         cell = told(distil(*few, *words, method="matcher"))
         assert cell["experts"] == key
+
+
+def test_experts_that_were_trained_elsewhere_are_taken_in_as_the_forks(
+    own: Path, matching: Callable[..., dict[str, Any]], sdc: Sdc, tmp_path: Path
+) -> None:
+    edit(own / TRAINER, "lr=0.01", "lr=0.02")
+    state = [part.detach() for part in networks.build("ConvNetD1", 3, 10, 32, seed=0).parameters()]
+    (theirs := tmp_path / "theirs").mkdir()
+    torch.save([[state] * 3] * 2, theirs / "replay_buffer_0.pt")
+    few = ("--set", "limit_per_class=3", "--model", "ConvNetD1")
+
+    counted = sdc("experts", "import", theirs, "matcher", *few, "--set", "num_experts=3", "--to", own).err
+    command = shlex.split(" ".join(counted[counted.index("sdc experts import") :].split()))
+    taken = done(sdc(*command[1:], "--unchecked", "--json")).json
+
+    assert taken["fork"]["path"] == str(own)
+    assert taken["imported_from"] == str(theirs)
+    assert matching("--to", own)["imported_from"] == str(theirs)
+    pin = done(sdc("experts", "import", theirs, "matcher", *few, "--set", "num_experts=2", "--unchecked", "--json"))
+    assert pin.json["key"] != taken["key"]
+
+
+def test_options_and_defaults_of_its_own_are_told_for_the_script_is_told_others(
+    own: Path, distil: Run, tmp_path: Path
+) -> None:
+    assert "its script" not in done(distil("--to", own)).err
+    added = '"--ipc", type=int)\r\nparser.add_argument("--tau", type=float, default=0.1)'
+    edit(own / "train/distil.py", '"--ipc", type=int)', added)
+    edit(own / "train/distil.py", '"--rate", type=float)', '"--rate", type=float, default=7.0)')
+
+    told_others = distil("--to", own)
+
+    assert "to have them: --set rate=7.0" in told_others.err
+    assert "stay at their defaults there: tau" in told_others.err
+    with_them = distil("--to", own, "--set", "rate=7.0")
+    assert not images(with_them).equal(images(told_others))

@@ -255,8 +255,26 @@ def test_the_patched_script_is_run_to_its_first_update(
         ),
         ({"distil.py": SCRIPT.replace("optimizer.step()", "optimizer.state")}, {}, ["no optimizer has updated"]),
         ({"distil.py": SCRIPT.replace("net = network", "import hidden; net = network")}, {}, ["pip install hidden"]),
+        (
+            {},
+            {"    parser = argparse.ArgumentParser()": ""},
+            ["the script: it reads its command line where `sdc.add_options(parser)` was not called before"],
+        ),
+        (
+            {"distil.py": SCRIPT.replace("net = network", "import numpy; numpy.int(1); net = network")},
+            {},
+            ["written for another version of numpy", "no int in numpy", "pip install numpy==VERSION"],
+        ),
+        (
+            {"distil.py": SCRIPT.replace("net = network", "import time; time.clock(); net = network")},
+            {},
+            ["written for an older Python: time has no clock here"],
+        ),
     ],
-    ids=["all labels", "a folder twice", "a choice", "no update", "an import in a function"],
+    ids=[
+        *("all labels", "a folder twice", "a choice", "no update", "an import in a function", "no options"),
+        *("an older numpy", "an older Python"),
+    ],
 )
 def test_where_it_stops_is_told_with_what_to_fill_in(
     files: dict[str, str],
@@ -392,3 +410,22 @@ def test_json_says_what_is_needed(begun: Callable[..., Outcome]) -> None:
     assert found["needs"] == ["rarely", "yaml-of-theirs"]
     assert "trial" not in found
     assert "rarely" not in sys.modules
+
+
+def test_options_that_another_file_reads_are_taken_off_the_command_line_before(
+    installed: None, begun: Callable[..., Outcome]
+) -> None:
+    head, _, rest = SCRIPT.partition("    parser = argparse.ArgumentParser()\n")
+    options, _, body = rest.partition("    args = parser.parse_args()\n")
+    dedented = "".join(line.removeprefix("    ") for line in options.splitlines(keepends=True))
+    read = f"import argparse\nparser = argparse.ArgumentParser()\n{dedented}args = parser.parse_args()\n"
+    added = {
+        "import torch": "import sys, argparse, sdc\n"
+        "own = argparse.ArgumentParser(add_help=False, allow_abbrev=False)\n"
+        "sdc.add_options(own)\n"
+        "sdc_args, sys.argv[1:] = own.parse_known_args()",
+        "            optimizer.zero_grad()": ADDED["            optimizer.zero_grad()"].replace(" args,", " sdc_args,"),
+    }
+    files = {**FILES, "distil.py": f"{head}    from options import args\n{body}", "options.py": read}
+    outcome = begun("--json", files=files, added=added)
+    assert outcome.json["trial"]["updated"] is True, outcome
