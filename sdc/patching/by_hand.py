@@ -53,7 +53,7 @@ def seen(known: Ours, script: Script) -> Seen:
     _ambiguous(known, script, found)
     lines = tuple((own, found.get(own)) for own in known.owned)
     guards = tuple(_guards(script, {*found.values(), *surplus}))
-    return Seen(lines, tuple(surplus), guards, tuple(_problems(found, surplus)))
+    return Seen(lines, tuple(surplus), guards, tuple(_problems(script, found, surplus)))
 
 
 def rows(statements: Sequence[Statement]) -> tuple[int, ...]:
@@ -88,12 +88,13 @@ def _guards(script: Script, mine: set[Statement]) -> Iterator[Statement]:
 def _candidates(own: Own, script: Script) -> list[Statement]:
     if not own.imports:
         return [each for each in script.statements if each.repeats(own.statement)]
-    found = [each for each in script.statements if _imports(each)]
+    found = [each for each in script.statements if imports(each)]
     top = [each for each in found if not each.around.scope] or found
     return [each for each in top if each.said == own.statement.said] or top
 
 
-def _imports(statement: Statement) -> bool:
+def imports(statement: Statement) -> bool:
+    """Whether it imports the plugin, or something of it."""
     node = statement.node
     if isinstance(node, ast.Import):
         return any(alias.name == NAME for alias in node.names)
@@ -143,16 +144,17 @@ def _twins(known: Ours) -> set[str]:
     return {each.said for each in known.theirs}
 
 
-def _problems(found: dict[Own, Statement], surplus: Sequence[Statement]) -> Iterator[str]:
-    for statement in (each for each in surplus if not _imports(each)):
+def _problems(script: Script, found: dict[Own, Statement], surplus: Sequence[Statement]) -> Iterator[str]:
+    for statement in (each for each in surplus if not imports(each)):
         yield f"{statement.line} says once more what the patch adds"
     looped = [(own, there) for own, there in found.items() if own.statement.around.loops]
     for own, there in looped:
-        if not anchors.fits(own.statement.around, there.around):
+        if not anchors.can_be_meant(own.statement.around, there.around, script):
             yield f"{there.line} stands in another loop or branch than the patch has it in: {own.text.decode()}"
     ordered = sorted(looped, key=lambda pair: pair[0].statement.first)
     for (own, there), (other, following) in pairwise(ordered):
-        same = own.statement.around.scope == other.statement.around.scope
+        made = script.called_in_loop(there.around) or script.called_in_loop(following.around)
+        same = own.statement.around.scope == other.statement.around.scope and not made
         if same and (there.around.scope != following.around.scope or there.first > following.first):
             yield f"{there.line} is to come before {following.line}, in the same function: {own.text.decode()}"
 
