@@ -107,3 +107,33 @@ def test_a_line_may_stand_in_a_function_that_the_loop_calls(
     script.write_text(moved(patched(LF).decode(), call).replace(f"loss = {call}", "loss = images.mean()"))
     status = sdc("status", "fake", *to)
     assert (status.code, "stands in another loop" in status.err) == (1, True), status
+
+
+def twice(text: str) -> str:
+    """A script with two copies of its loop, of which it runs one."""
+    at = text.index("for step in")
+    loop = "".join(f"    {row}\n" for row in text[at:].splitlines())
+    return f"{text[:at]}if args.rate > 0:\n{loop}else:\n{loop}"
+
+
+def test_lines_in_each_copy_of_a_loop_are_recognised_and_one_said_twice_in_a_copy_is_not(
+    own: Callable[..., Path], sdc: Sdc, tmp_path: Path
+) -> None:
+    text, to = twice(patched(LF).decode()), ("--to", tmp_path / "own")
+    script = own(twice(LF.decode()).encode())
+    refused = sdc("apply", "fake", *to)
+    lines = [n for n, row in enumerate(twice(LF.decode()).split("\n"), start=1) if row.strip() == LOSS.strip()]
+    told = f"line {lines[0]}, line {lines[1]}"
+    assert (refused.code, len(lines), told in refused.err) == (1, 2, True), refused
+
+    script.write_text(text)
+    (row,) = sdc("status", "fake", *to, "--json").json["methods"]
+    assert (row["state"], row["by_hand"], row["problems"]) == ("patched", True, []), row
+    assert sdc("verify", "fake", *to, "--json").json["methods"][0]["added"] == 4
+    assert sdc("revert", "fake", *to).code == 0
+    assert script.read_text() == twice(LF.decode())
+
+    line = f"    {TERM}\n"
+    script.write_text(line.join(text.rsplit(line, 1)).replace(line, line * 2, 1))
+    status = sdc("status", "fake", *to)
+    assert (status.code, "says once more what the patch adds" in status.err) == (1, True), status
