@@ -70,7 +70,7 @@ def status(adapter: Adapter, folder: Path, script: str = "") -> Status:
         vendored=vendor.state(found.path.parent) == "ours",
         edited=with_line_feeds(found.without) != found.known.pinned,
         by_hand=found.look.by_hand,
-        notes=(*found.notes(), *download_of_pin.differences(adapter, folder)),
+        notes=(*found.notes(), *download_of_pin.differences(adapter, folder, found.path)),
     )
 
 
@@ -206,7 +206,12 @@ def _script(adapter: Adapter, folder: Path, name: str) -> Path:
         raise FatalError(f"{path} is, or lies behind, a link, so it is not touched. Name the folder it leads to: --to")
     if not path.is_file():
         like = download_of_pin.renamed(adapter, folder)
-        told = "".join(f"\nIt looks like {each}: --script {each}" for each in like)
+        whole = f"/{adapter.patch.script}"  # an archive unpacked into a folder of its own
+        options = [
+            f"--to {shlex.quote(str(folder / each[: -len(whole)]))}" if each.endswith(whole) else f"--script {each}"
+            for each in like
+        ]
+        told = "".join(f"\nIt looks like {each}: {option}" for each, option in zip(like, options, strict=True))
         raise FatalError(
             f"{path} does not exist. {adapter.method} is patched in {adapter.patch.script}: "
             f"give --to a folder with a clone or fork of {adapter.upstream.url}"
