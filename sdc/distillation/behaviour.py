@@ -9,8 +9,8 @@ from __future__ import annotations
 import json
 import shutil
 import tempfile
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -37,11 +37,15 @@ NAMES = ("weight 0", f"weight {WEIGHT:g}", "options")
 
 @dataclass(frozen=True)
 class Tree:
-    """A tree whose script is patched, that script's content without the patch, and its path there."""
+    """A tree whose script is patched, that script's content without the patch, and its path there.
+
+    `others` are other files that have lines of ours, by their paths, without them.
+    """
 
     path: Path
     original: bytes
     script: str
+    others: Mapping[str, bytes] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -99,7 +103,8 @@ def added_to(
 def _tree(adapter: Adapter, folder: Path | None, script: str) -> Tree:
     """The method's clone against its script at the pin, or the user's folder against the script without our lines."""
     if folder:
-        return Tree(folder.resolve(), fork.original(adapter, folder, script), script or adapter.patch.script)
+        bare, name = fork.originals(adapter, folder, script), Path(script or adapter.patch.script).as_posix()
+        return Tree(folder.resolve(), bare.pop(name), name, bare)
     return Tree(clones.clone_path(adapter), clones.pinned_script(adapter), adapter.patch.script)
 
 
@@ -200,8 +205,9 @@ def copy_untouched(tree: Tree, adapter: Adapter, target: Path) -> None:
             continue
         (target / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(file, target / name)
-    (target / tree.script).parent.mkdir(parents=True, exist_ok=True)
-    (target / tree.script).write_bytes(tree.original)
+    for path, content in {**tree.others, tree.script: tree.original}.items():
+        (target / path).parent.mkdir(parents=True, exist_ok=True)
+        (target / path).write_bytes(content)
 
 
 def _spread(planned: Plan, tree: Tree, scratch: Path, watch: Watch) -> str:

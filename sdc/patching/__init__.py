@@ -2,6 +2,6 @@
 
 Imports: ground, adapters.
 Read: clones, apply, git; fetching, causes, remedies, answers; waiting, leash, filling; then additive, shipped, proof;
-fork, carrying, anchors, by_hand, syntax; download_of_pin, vendor and clash; trees and closure; authoring,
+fork, carrying, anchors, by_hand, other_files, syntax; download_of_pin, vendor and clash; trees and closure; authoring,
 with scaffold, arguments, loops, dependencies and drafts; newer.
 """

@@ -129,6 +129,11 @@ def fits(own: Around, there: Around) -> bool:
     return not own.loops or (common > 0 and same and there.branches <= own.branches)
 
 
+def can_be_meant(own: Around, there: Around, script: Script) -> bool:
+    """Whether a place in a script fits one in the pinned script, or is in a function made of the body of its loop."""
+    return fits(own, there) or (there.branches <= own.branches and script.called_in_loop(there))
+
+
 def _among_imports(own: Own, script: Script) -> Place | str:
     """After the import that it follows in the pinned script, whatever that takes today, else after the first ones."""
     top = [each for each in script.top if each.alone]
@@ -155,7 +160,7 @@ def _beside_anchor(own: Own, known: Ours, script: Script, there: Collection[Stat
     if anchor is None or known.script is None:
         return "it is alone in its block"
     alike = [each for each in script.statements if each.said == anchor.said and each not in there]
-    inside = [each for each in alike if fits(own.statement.around, each.around)]
+    inside = [each for each in alike if can_be_meant(own.statement.around, each.around, script)]
     if not inside:
         lines = ", ".join(each.line for each in alike)
         return f"in other loops or branches there: {lines}" if alike else "not found"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -50,10 +51,10 @@ def seen(known: Ours, script: Script) -> Seen:
         found |= pairs
         surplus += more
     _loosely(known, script, found, surplus)
-    _ambiguous(known, script, found)
+    _ambiguous(known, script, found, surplus)
     lines = tuple((own, found.get(own)) for own in known.owned)
     guards = tuple(_guards(script, {*found.values(), *surplus}))
-    return Seen(lines, tuple(surplus), guards, tuple(_problems(found, surplus)))
+    return Seen(lines, tuple(surplus), guards, tuple(_problems(script, found, surplus)))
 
 
 def rows(statements: Sequence[Statement]) -> tuple[int, ...]:
@@ -88,12 +89,13 @@ def _guards(script: Script, mine: set[Statement]) -> Iterator[Statement]:
 def _candidates(own: Own, script: Script) -> list[Statement]:
     if not own.imports:
         return [each for each in script.statements if each.repeats(own.statement)]
-    found = [each for each in script.statements if _imports(each)]
+    found = [each for each in script.statements if imports(each)]
     top = [each for each in found if not each.around.scope] or found
     return [each for each in top if each.said == own.statement.said] or top
 
 
-def _imports(statement: Statement) -> bool:
+def imports(statement: Statement) -> bool:
+    """Whether it imports the plugin, or something of it."""
     node = statement.node
     if isinstance(node, ast.Import):
         return any(alias.name == NAME for alias in node.names)
@@ -127,32 +129,65 @@ def _loosely(known: Ours, script: Script, found: dict[Own, Statement], surplus: 
             surplus += more
 
 
-def _ambiguous(known: Ours, script: Script, found: dict[Own, Statement]) -> None:
-    """Lines that say what the pin says elsewhere, too: told by their order, and only where all others are there."""
+def _ambiguous(known: Ours, script: Script, found: dict[Own, Statement], surplus: list[Statement]) -> None:
+    """Lines that say what the pin says elsewhere, too: told by their order, and only where all others are there.
+
+    In a script with copies of the loop each of them has those lines, and so has the surplus.
+    """
     twins = [own for own in known.owned if own not in found and own.statement.said in _twins(known)]
     if not twins or known.script is None or len(found) + len(twins) != len(known.owned):
         return
+    looped, more = [own for own in found if own.statement.around.loops], [each for each in surplus if each.around.loops]
+    copies = 1 + len(more) // max(len(looped), 1)
     for said in dict.fromkeys(own.statement.said for own in twins):
         expected = [each for each in known.script.statements if each.said == said]
-        there = [each for each in script.statements if each.said == said]
-        if len(there) == len(expected):
-            found |= {own: there[expected.index(own.statement)] for own in twins if own.statement.said == said}
+        there = [each for each in script.statements if each.said == _renamed(said, found)]
+        if len(there) == copies * len(expected):
+            for own in (own for own in twins if own.statement.said == said):
+                mine = there[expected.index(own.statement) :: len(expected)]
+                found[own] = mine[0]
+                surplus += mine[1:]
+
+
+def _renamed(said: str, found: dict[Own, Statement]) -> str:
+    """What the pin says, with the names that the script's own lines have for its names."""
+    names: dict[str, str] = {}
+    for own, there in found.items():
+        if own.statement.loosely == there.loosely:
+            pairs = zip(own.statement.nodes(), there.nodes(), strict=False)
+            both = ((old.id, new.id) for old, new in pairs if isinstance(old, ast.Name) and isinstance(new, ast.Name))
+            names |= {old: new for old, new in both if not own.imports}
+    return re.sub(r"\bid='(\w+)'", lambda each: f"id='{names.get(each[1], each[1])}'", said)
+
+
+def _copies(script: Script, found: dict[Own, Statement], surplus: Sequence[Statement]) -> set[Statement]:
+    """Those of the surplus in a further copy of the loop, after its copy of the statement that they follow."""
+    copies, blocks = set(), {each.block for each in found.values()}
+    for each in surplus:
+        for own, there in found.items():
+            alike = there.said == each.said and anchors.fits(own.statement.around, each.around)
+            behind = own.after and any(other.said == own.after.said for other in script.beside(each)[0])
+            if own.statement.around.loops and alike and behind and each.block not in blocks:
+                copies.add(each)
+    return copies
 
 
 def _twins(known: Ours) -> set[str]:
     return {each.said for each in known.theirs}
 
 
-def _problems(found: dict[Own, Statement], surplus: Sequence[Statement]) -> Iterator[str]:
-    for statement in (each for each in surplus if not _imports(each)):
+def _problems(script: Script, found: dict[Own, Statement], surplus: Sequence[Statement]) -> Iterator[str]:
+    copies = _copies(script, found, surplus)
+    for statement in (each for each in surplus if not imports(each) and each not in copies):
         yield f"{statement.line} says once more what the patch adds"
     looped = [(own, there) for own, there in found.items() if own.statement.around.loops]
     for own, there in looped:
-        if not anchors.fits(own.statement.around, there.around):
+        if not anchors.can_be_meant(own.statement.around, there.around, script):
             yield f"{there.line} stands in another loop or branch than the patch has it in: {own.text.decode()}"
     ordered = sorted(looped, key=lambda pair: pair[0].statement.first)
     for (own, there), (other, following) in pairwise(ordered):
-        same = own.statement.around.scope == other.statement.around.scope
+        made = script.called_in_loop(there.around) or script.called_in_loop(following.around)
+        same = own.statement.around.scope == other.statement.around.scope and not made
         if same and (there.around.scope != following.around.scope or there.first > following.first):
             yield f"{there.line} is to come before {following.line}, in the same function: {own.text.decode()}"
 

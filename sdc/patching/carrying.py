@@ -50,6 +50,8 @@ class Look:
     problems: tuple[str, ...]
     unreadable: str
     """Where and why the text cannot be read as a Python script; empty: it can, or nobody asked."""
+    missing: tuple[Own, ...] = ()
+    """The lines that it lacks, as far as they can be told."""
 
 
 def look(text: bytes, known: Ours) -> Look:
@@ -68,7 +70,7 @@ def look(text: bytes, known: Ours) -> Look:
     else:
         state = "pristine" if not seen.statements and into.lines is not None else "drifted"
     problems = () if state == "pristine" else _drift(added, into, seen, unreadable)
-    return Look(state, False, out, into, problems, unreadable)
+    return Look(state, False, out, into, problems, unreadable, seen.missing if seen else ())
 
 
 def without(text: bytes, known: Ours) -> bytes:

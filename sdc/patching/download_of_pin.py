@@ -9,7 +9,7 @@ from pathlib import Path
 
 from sdc.adapters.base import Adapter
 from sdc.ground.errors import FatalError
-from sdc.patching import clash, clones, syntax
+from sdc.patching import clash, clones, git, syntax
 from sdc.patching.additive import with_line_feeds
 from sdc.patching.git import Clone
 from sdc.patching.syntax import UnreadableError
@@ -32,17 +32,29 @@ def told(content: bytes, pinned: bytes) -> str:
     return f"it differs in {_few([f'line {a}' if a == b else f'lines {a} to {b}' for a, b in spans])}"
 
 
-def differences(adapter: Adapter, folder: Path) -> Iterator[str]:
-    """The upstream's other files that a folder without a repository has differently, or lacks, in one line."""
-    if any((around / ".git").exists() for around in (folder.resolve(), *folder.resolve().parents)):
+def differences(adapter: Adapter, folder: Path, script: Path) -> Iterator[str]:
+    """The upstream's other files that a folder whose script is in no commit has differently, or lacks, in one line.
+
+    Such a folder may lie within a repository that has nothing to do with it.
+    """
+    if (folder / ".git").exists() or git.committed(script.resolve()) is not None:
         return
     found = []
     for name, blob in Clone(clones.clone_path(adapter)).tree().items():
         if name != adapter.patch.script and clones.selected(name, adapter.upstream.files):
             actual = clones.hash_of(folder / name)
-            found += [] if actual == blob else [f"{name} ({'missing' if actual == 'nothing' else 'changed'})"]
+            found += [] if actual == blob else [f"{name} ({_how(folder / name, blob)})"]
     if found:
         yield f"{folder} is in no repository, and not all of it is the pin's: {_few(found)}"
+
+
+def _how(path: Path, blob: str) -> str:
+    """In what a file is not one of the pin's."""
+    if not path.is_file():
+        return "missing"
+    text = with_line_feeds(path.read_bytes())
+    same = blob in (git.blob_hash(text), git.blob_hash(text.replace(b"\n", b"\r\n")))
+    return "only its line ends" if same else "changed"
 
 
 def renamed(adapter: Adapter, folder: Path) -> list[str]:

@@ -8,18 +8,19 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
 from sdc.adapters.base import Adapter
 from sdc.ground.errors import FatalError
 from sdc.ground.files import rewrite
-from sdc.patching import additive, anchors, carrying, clash, clones, download_of_pin, git, shipped, vendor
+from sdc.patching import additive, anchors, carrying, clash, clones, download_of_pin, git, other_files, shipped, vendor
 from sdc.patching.additive import Line, with_line_feeds
 from sdc.patching.anchors import Ours
 from sdc.patching.apply import Change
 from sdc.patching.carrying import Carried, Look
-from sdc.patching.clones import Status
+from sdc.patching.clones import State, Status
+from sdc.patching.other_files import Other
 from sdc.patching.proof import Proof
 
 
@@ -35,6 +36,8 @@ class _Script:
     pinned: bytes
     known: Ours
     look: Look
+    others: tuple[Other, ...] = ()
+    """Other files that have lines of ours."""
 
     @property
     def problems(self) -> tuple[str, ...]:
@@ -67,7 +70,7 @@ def status(adapter: Adapter, folder: Path, script: str = "") -> Status:
         vendored=vendor.state(found.path.parent) == "ours",
         edited=with_line_feeds(found.without) != found.known.pinned,
         by_hand=found.look.by_hand,
-        notes=(*found.notes(), *download_of_pin.differences(adapter, folder)),
+        notes=(*found.notes(), *download_of_pin.differences(adapter, folder, found.path)),
     )
 
 
@@ -106,9 +109,13 @@ def revert(adapter: Adapter, folder: Path, *, uncommitted: bool = False, script:
     diff = ""
     if found.look.state != "pristine":
         lines = _allowed(adapter, found, found.look.out, "is not taken out", script)
+        if problems := [problem for other in found.others for problem in other.problems if "holds more" in problem]:
+            raise FatalError("\n".join(["nothing was changed:", *problems]))
         _refuse_uncommitted(found, uncommitted=uncommitted)
+        for other in found.others:
+            rewrite(other.path, other.without, other.content)
         _write(found, additive.taken_out(found.content, lines))
-        diff = _body(found.name, lines, "-")
+        diff = "\n".join([_body(each.name, each.lines, "-") for each in found.others] + [_body(found.name, lines, "-")])
     vendor.take(found.path.parent)
     there = vendor.state(found.path.parent) == "ours"
     return Change(adapter.method, found.look.state, "pristine", diff, there, notes=found.notes())
@@ -121,14 +128,15 @@ def verify(adapter: Adapter, folder: Path, script: str = "") -> Proof:
     if found.look.state == "pristine":
         failures.append(f"not applied: {found.path}. Run: {_command('apply', adapter, folder, script)}")
     lines = (found.look.out.lines or ()) if found.look.state == "patched" else ()
+    others = found.others if found.look.state == "patched" else ()
     if found.look.state == "patched" and not lines:
         failures += [f"{found.path}: {problem}" for problem in found.look.out.problems]
     if lines and not found.look.by_hand and _texts(lines) != _texts(shipped.lines(adapter.patch)):
         failures.append(f"{found.path}: the lines that it has more than without the patch are not the patch's")
     return Proof(
         method=adapter.method,
-        files=(found.name,) if lines else (),
-        added=len(lines),
+        files=(*((found.name,) if lines else ()), *(other.name for other in others)),
+        added=len(lines) + sum(len(other.lines) for other in others),
         removed=0,
         total=additive.count(found.text),
         functions=additive.functions(found.text, lines),
@@ -141,9 +149,10 @@ def verify(adapter: Adapter, folder: Path, script: str = "") -> Proof:
     )
 
 
-def original(adapter: Adapter, folder: Path, script: str = "") -> bytes:
-    """The user's patched script without our lines, to the byte."""
-    return _look(adapter, folder, script).without
+def originals(adapter: Adapter, folder: Path, script: str = "") -> dict[str, bytes]:
+    """The user's patched script without our lines, to the byte, and other files that have some, by their paths."""
+    found = _look(adapter, folder, script)
+    return {found.name: found.without} | {other.name: other.without for other in found.others}
 
 
 def _look(adapter: Adapter, folder: Path, script: str) -> _Script:
@@ -155,7 +164,26 @@ def _look(adapter: Adapter, folder: Path, script: str) -> _Script:
     if b"\0" in content:
         raise FatalError(f"{path} is no Python script: it holds null bytes. Save it as UTF-8")
     text, known = with_line_feeds(content), anchors.ours(with_line_feeds(pinned), shipped.lines(adapter.patch))
-    return _Script(path, folder, name, content, text, pinned, known, carrying.look(text, known))
+    seen = carrying.look(text, known)
+    others = other_files.found(path, folder, seen.missing) if seen.missing else ()
+    if others:
+        known, seen = _the_rest(text, known, others)
+    return _Script(path, folder, name, content, text, pinned, known, seen, others)
+
+
+def _the_rest(text: bytes, known: Ours, others: Sequence[Other]) -> tuple[Ours, Look]:
+    """What a script is to have of the lines where other files have some, and what it has; all of it is by hand."""
+    there = {own.line for other in others for own, _ in other.statements}
+    rest = [own.line for own in known.owned if own.line not in there]
+    alone = all(own.imports for own in known.owned if own.line in rest)
+    known = anchors.ours(known.pinned, [] if alone else rest)
+    seen = carrying.look(text, known)
+    problems = (*seen.problems, *(problem for other in others for problem in other.problems))
+    if seen.state == "pristine":
+        lacking = ", ".join(own.text.decode() for own in seen.missing)
+        problems = (f"other files have some of the patch's lines, and it lacks {lacking}", *problems)
+    state: State = "patched" if seen.state == "patched" and not problems else "drifted"
+    return known, replace(seen, state=state, by_hand=state == "patched", problems=problems)
 
 
 def _name(script: str, folder: Path) -> str:
@@ -178,7 +206,12 @@ def _script(adapter: Adapter, folder: Path, name: str) -> Path:
         raise FatalError(f"{path} is, or lies behind, a link, so it is not touched. Name the folder it leads to: --to")
     if not path.is_file():
         like = download_of_pin.renamed(adapter, folder)
-        told = "".join(f"\nIt looks like {each}: --script {each}" for each in like)
+        whole = f"/{adapter.patch.script}"  # an archive unpacked into a folder of its own
+        options = [
+            f"--to {shlex.quote(str(folder / each[: -len(whole)]))}" if each.endswith(whole) else f"--script {each}"
+            for each in like
+        ]
+        told = "".join(f"\nIt looks like {each}: {option}" for each, option in zip(like, options, strict=True))
         raise FatalError(
             f"{path} does not exist. {adapter.method} is patched in {adapter.patch.script}: "
             f"give --to a folder with a clone or fork of {adapter.upstream.url}"
@@ -196,6 +229,9 @@ def _allowed(adapter: Adapter, found: _Script, carried: Carried, what: str, scri
     told += [f"  {found.path}: {found.look.unreadable}"] if found.look.unreadable else []
     if carried.advice:
         told.append("Put these lines in by hand, indented as what stands around them:")
+        lacks = any(own.parser for own in found.look.missing) and b".add_argument(" not in found.text
+        there = other_files.command_line(found.path, found.tree) if lacks else ""
+        told += [f"  the command line is read elsewhere, so its line goes into {there}"] if there else []
         told += [row for each in carried.advice for row in (f"  {each.where}:", each.text)]
         told.append(f"then: {_command('verify', adapter, found.tree, script)} --behaviour")
     else:
@@ -235,7 +271,16 @@ def _refuse_uncommitted(found: _Script, *, uncommitted: bool) -> None:
 
     One that is the pin's to the byte needs no repository of its own: this gives it back.
     """
-    if uncommitted or found.without == found.pinned:
+    if uncommitted:
+        return
+    for other in found.others:
+        head = git.committed(other.path.resolve())
+        if head is None or with_line_feeds(head) not in map(with_line_feeds, (other.content, other.without)):
+            raise FatalError(
+                f"{other.path} has changes that are not committed, so it is not touched. Commit them, or say that it "
+                "may be changed: --uncommitted"
+            )
+    if found.without == found.pinned:
         return
     head = git.committed(found.path.resolve())
     if head is None:

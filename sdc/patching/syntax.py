@@ -125,6 +125,13 @@ class Script:
         name = self.scopes[statement.around.scope].name
         return f"{name}()" if name else "the top level"
 
+    def called_in_loop(self, around: Around) -> bool:
+        """Whether a place is in no loop of its function, and a loop of the script calls that function."""
+        name = self.scopes[around.scope].name
+        looped = (each for each in self.statements if name and not around.loops and each.around.loops)
+        calls = (node.func for each in looped for node in each.nodes() if isinstance(node, ast.Call))
+        return any(name == getattr(func, "id", getattr(func, "attr", "")) for func in calls)
+
 
 def read(text: bytes) -> Script:
     """The statements of a script whose rows end with \\n. Raises UnreadableError where Python would not take it."""

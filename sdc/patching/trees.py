@@ -79,7 +79,7 @@ def look(adapter: Adapter, folder: Path, script: str = "") -> Fork:
     if found.state != "patched":
         raise FatalError(_refusal(adapter, path, found, shlex.join(_again(adapter, folder, script))))
     contents, (commit, blobs) = _contents(folder, name), _committed(path, folder)
-    bare = {name: fork.original(adapter, folder, script=script)}
+    bare = fork.originals(adapter, folder, script=script)
     experts, remark = _experts(adapter, folder)
     made = Fork(
         folder=folder,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import shutil
 import subprocess
 from collections.abc import Callable
@@ -100,6 +101,23 @@ def test_a_loop_around_all_others_may_come_or_go(
         assert sdc("verify", "dm", "--to", tmp_path / "dm").code == 0
         assert sdc("revert", "dm", "--to", tmp_path / "dm").code == 0
         assert script.read_bytes() == content
+
+
+def test_a_line_that_says_what_the_script_says_elsewhere_is_found_under_the_scripts_own_names(
+    fork: Callable[[str, Writer], Path], sdc: Sdc, tmp_path: Path
+) -> None:
+    def renamed(content: bytes) -> bytes:
+        return re.sub(rb"\bgrand_loss\b", b"total", LF(content))
+
+    whole = renamed(patched("datm", fork("datm", bytes), tmp_path / "datm"))
+    script, to = fork("datm", renamed), ("--to", tmp_path / "datm")
+    content = script.read_bytes()
+    script.write_bytes(whole)
+    _commit(tmp_path / "datm", {})
+    assert "patched (by hand)" in sdc("status", "datm", *to).out
+    assert sdc("verify", "datm", *to, "--json").json["methods"][0]["added"] == 6
+    assert sdc("revert", "datm", *to).code == 0
+    assert script.read_bytes() == content
 
 
 @pytest.mark.parametrize("method", ["dm", "mtt"])
