@@ -140,17 +140,23 @@ def _said(failure: _Failure, places: tuple[Place, ...]) -> str:
     around = sorted(_around(path, places), key=lambda place: -len(place.path.parts))
     if number not in _OF_THE_DISK and (not around or around[0].ours):
         return ""
-    elsewhere = next((place.elsewhere for place in around if place.elsewhere), _ANY)
+    below = (place for place in _chosen.get()() if _is_in(place.path, path))  # a folder on the way to a place
+    elsewhere = next((place.elsewhere for place in chain(around, below) if place.elsewhere), _ANY)
     return _words(failure, path, elsewhere)
 
 
 def _around(path: Path, places: tuple[Place, ...]) -> Iterator[Place]:
     """The places that a path lies in, or is."""
-    spelled = {Path(os.path.abspath(path)), Path(os.path.realpath(path))}  # noqa: PTH100 - pathlib's may raise
     for place in chain(places, _chosen.get()(), _of_the_environment(), _of_ours(), _passing(path)):
-        alike = {Path(os.path.abspath(place.path)), Path(os.path.realpath(place.path))}  # noqa: PTH100
-        if any(one == top or top in one.parents for one in spelled for top in alike):
+        if _is_in(path, place.path):
             yield place
+
+
+def _is_in(path: Path, top: Path) -> bool:
+    """Whether a path is another or lies in it, by its own name or by where links lead."""
+    spelled = {Path(os.path.abspath(path)), Path(os.path.realpath(path))}  # noqa: PTH100 - pathlib's may raise
+    alike = {Path(os.path.abspath(top)), Path(os.path.realpath(top))}  # noqa: PTH100
+    return any(one == other or other in one.parents for one in spelled for other in alike)
 
 
 def _of_the_environment() -> Iterator[Place]:

@@ -15,7 +15,7 @@ import pytest
 from sdc.cli import patches
 from sdc.ground import paths, storage
 from sdc.ground.errors import FatalError
-from sdc.ground.files import made, making, replacing, rewrite, sweep
+from sdc.ground.files import made, making, replacing, rewrite, sweep, write_text
 from tests import rights
 from tests.conftest import Sdc
 
@@ -225,3 +225,31 @@ def test_without_a_folder_for_passing_files(tmp_path: Path, monkeypatch: pytest.
     )
     assert done.returncode == 1, done.stderr
     assert "TMPDIR=DIR" in done.stderr
+
+
+def test_what_is_no_file_is_told_the_report_and_stays(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    with subprocess.Popen(["cat", tmp_path / "pipe"], stdout=subprocess.PIPE, text=True) as reader:
+        write_text(tmp_path / "pipe", "all of it")
+        assert reader.communicate(timeout=20)[0] == "all of it"
+    assert [path.is_fifo() for path in tmp_path.iterdir()] == [True]
+
+    for end in (">", ">>", "| cat >"):
+        code = (
+            "from pathlib import Path; from sdc.ground.files import write_text as w; w(Path('/dev/stdout'), 'report ')"
+        )
+        words = ["sh", "-c", f'{{ "$0" -c "{code}"; echo after; }} {end} out', sys.executable]
+        (tmp_path / "out").write_text("")
+        subprocess.run(words, check=True, cwd=tmp_path, env=os.environ | {"PYTHONPATH": str(paths.ROOT)})
+        assert (tmp_path / "out").read_text().split() == ["report", "after"]
+    assert Path("/dev/stdout").is_symlink()
+    with pytest.raises(FatalError, match="no space left on the disk while writing /dev/full"):
+        write_text(Path("/dev/full"), "more")
+    assert Path("/dev/full").is_char_device()
+
+
+def test_a_folder_on_the_way_to_what_was_named_is_named_likewise(tmp_path: Path, sdc: Sdc) -> None:
+    (tmp_path / "file").write_text("mine")
+    outcome = sdc("verify", "dm", "--report", tmp_path / "file" / "proof.md")
+    assert outcome.code == 1
+    assert outcome.err.endswith(f"{tmp_path}/file is a file\nName another place: --report FILE\n")
