@@ -68,6 +68,7 @@ def replacing(path: Path) -> Iterator[Path]:
     partial = _partial(path)
     try:
         with storage.at(path):
+            partial.touch(exist_ok=False)  # a library would say in its own words that it cannot be made
             yield partial
             with contextlib.suppress(OSError):  # not every file system has modes
                 partial.chmod(0o666 & ~umask())  # some libraries make their files the owner's alone

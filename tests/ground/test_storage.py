@@ -82,6 +82,7 @@ def test_a_disk_that_fails_is_no_bug_wherever(name: str, path: object, failing: 
         (("--out", "there"), "there/results.md", "--out PATH"),
         (("--html", "page.html"), "page.html", "--html FILE"),
         (("--report", "proof.md"), ".proof.md.0123abcd.partial", "--report FILE"),
+        (("--out", "set.pt"), ".work.set.pt.0123abcd", "--out PATH"),
         (("--set", "init_from=images"), "images/train/cat/1.png", "another path in the command"),
         (("set.pt",), "set.pt", "another path in the command"),
     ],
@@ -97,6 +98,7 @@ def test_the_way_out_is_the_option_that_named_the_place(words: tuple[str, ...], 
     assert str(found).endswith(f": {way}")
     assert str(full.value).endswith(f"or write elsewhere: {way}")
     assert ".partial" not in str(found)
+    assert ".work" not in str(found)
 
 
 def test_what_a_library_makes_of_an_error_is_told_all_the_same(tmp_path: Path) -> None:
@@ -253,3 +255,30 @@ def test_a_folder_on_the_way_to_what_was_named_is_named_likewise(tmp_path: Path,
     outcome = sdc("verify", "dm", "--report", tmp_path / "file" / "proof.md")
     assert outcome.code == 1
     assert outcome.err.endswith(f"{tmp_path}/file is a file\nName another place: --report FILE\n")
+
+
+@pytest.mark.parametrize("library", ["pyarrow", "safetensors", "torch"])
+def test_where_nothing_can_be_made_the_library_is_not_asked(library: str) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet
+    import torch
+    from safetensors.torch import save_file
+
+    deeds = {
+        "pyarrow": lambda path: pyarrow.parquet.write_table(pa.table({"a": [1]}), path),
+        "safetensors": lambda path: save_file({"a": torch.ones(1)}, path),
+        "torch": lambda path: torch.save(torch.ones(1), path),
+    }
+    with pytest.raises(FatalError, match=r"^/proc/set cannot be "), replacing(Path("/proc/set")) as partial:
+        deeds[library](partial)
+
+
+@pytest.mark.parametrize("command", [("theory", "figures", "--out")])
+def test_long_work_does_not_begin_where_its_outcome_cannot_go(
+    command: tuple[str, ...], sdc: Sdc, tmp_path: Path
+) -> None:
+    (tmp_path / "file").write_text("mine")
+    outcome = sdc(*command, tmp_path / "file" / "there")
+    assert outcome.code == 1
+    assert outcome.err.startswith("error: ")
+    assert outcome.err.endswith("Name another place: --out PATH\n")
