@@ -273,12 +273,26 @@ def test_where_nothing_can_be_made_the_library_is_not_asked(library: str) -> Non
         deeds[library](partial)
 
 
-@pytest.mark.parametrize("command", [("theory", "figures", "--out")])
+@pytest.mark.parametrize(
+    "command",
+    [("theory", "figures"), ("difficulty", "--dataset", "digits", "--split", "easiest")],
+    ids=["figures", "a part"],
+)
 def test_long_work_does_not_begin_where_its_outcome_cannot_go(
     command: tuple[str, ...], sdc: Sdc, tmp_path: Path
 ) -> None:
     (tmp_path / "file").write_text("mine")
-    outcome = sdc(*command, tmp_path / "file" / "there")
+    outcome = sdc(*command, "--out", tmp_path / "file" / "there")
     assert outcome.code == 1
-    assert outcome.err.startswith("error: ")
     assert outcome.err.endswith("Name another place: --out PATH\n")
+    assert not [line for line in outcome.err.splitlines() if "training" in line or "simulating" in line]
+
+
+@pytest.mark.parametrize("command", [("theory", "figures"), ("report",)])
+def test_where_a_command_writes_unless_told_is_told_by_its_option(command: tuple[str, ...]) -> None:
+    from sdc.cli import chosen
+
+    place = Path("theory" if command[0] == "theory" else "runs/report")
+    with storage.chosen(lambda: chosen.places(list(command))), pytest.raises(FatalError) as told, storage.at(place):
+        raise of("EROFS", place)
+    assert str(told.value).endswith("\nName another place: --out PATH")
