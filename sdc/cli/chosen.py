@@ -25,6 +25,8 @@ _USUAL = Path("runs")
 def places(arguments: Sequence[str]) -> Iterator[Place]:
     """Every path that the words of a command may name, and those that stand where it names none."""
     yield Place(_USUAL.absolute(), RUNS)
+    if arguments[:1] == ["theory"]:  # the folder where its figures go has that name, too
+        yield Place(Path("theory").absolute(), _OPTIONS["--out"])
     reports, before = [_USUAL], ""
     for word in arguments:
         option, is_one, value = word.partition("=") if word.startswith("--") else (before, "", word)

@@ -10,6 +10,8 @@ import os
 import re
 import secrets
 import shutil
+import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,6 +21,8 @@ from sdc.ground import storage
 from sdc.ground.errors import FatalError
 
 _REWRITTEN = re.compile(r"\..+\.[0-9a-f]{8}\.partial")
+_STREAM = re.compile(r"/(?:dev|proc/self)/(?:std(?P<name>out|err)|fd/(?P<number>\d+))")
+"""One that this process has open."""
 _OLD = 3600.0
 """Seconds after which nobody writes to a half-made file any more, where files cannot be locked."""
 
@@ -36,6 +40,8 @@ def writable(folder: Path, file: Path | None = None) -> None:
 
     The error names the folder, or the `file` that is to come there.
     """
+    if file and _is_stream(file):
+        return
     named = file or folder
     with storage.at(named):
         made(folder)
@@ -51,12 +57,18 @@ def writable(folder: Path, file: Path | None = None) -> None:
 def replacing(path: Path) -> Iterator[Path]:
     """Yield a temporary sibling of `path` to write to; it takes the place of `path` only if the block succeeds.
 
+    What is no file (a pipe, a terminal, `/dev/stdout`) stays, and is told the whole content.
     Raises FatalError where it cannot be written; whatever happens, no temporary file stays.
     """
+    if _is_stream(path):
+        with storage.at(path), _told(path) as whole:
+            yield whole
+        return
     made(path.parent)
     partial = _partial(path)
     try:
         with storage.at(path):
+            partial.touch(exist_ok=False)  # a library would say in its own words that it cannot be made
             yield partial
             with contextlib.suppress(OSError):  # not every file system has modes
                 partial.chmod(0o666 & ~umask())  # some libraries make their files the owner's alone
@@ -182,6 +194,33 @@ def _as_it_was(path: Path, file: IO[bytes]) -> None:
         os.fchown(file.fileno(), there.st_uid, there.st_gid)
     with contextlib.suppress(OSError):  # not every file system has modes
         os.fchmod(file.fileno(), there.st_mode & 0o7777)
+
+
+def _is_stream(path: Path) -> bool:
+    """Whether a path leads to something that is no file of its own, whose place nothing may take."""
+    if _STREAM.fullmatch(os.path.abspath(path)):  # noqa: PTH100 - pathlib's may raise
+        return True
+    there = os.path.exists(path) and not os.path.isdir(path)  # noqa: PTH110, PTH112
+    return there and not os.path.isfile(path)  # noqa: PTH113
+
+
+@contextlib.contextmanager
+def _told(path: Path) -> Iterator[Path]:
+    """A passing file to write to; in the end all that it holds is written to `path`."""
+    with tempfile.TemporaryDirectory(prefix="sdc-") as folder:
+        whole = Path(folder) / "whole"
+        yield whole
+        sys.stdout.flush()  # what was printed before comes before
+        with whole.open("rb") as content, _stream(path) as stream:
+            shutil.copyfileobj(content, stream)
+
+
+def _stream(path: Path) -> IO[bytes]:
+    """Open it to write; a stream of this process's own is gone on with, where opening it would begin a file anew."""
+    own = _STREAM.fullmatch(os.path.abspath(path))  # noqa: PTH100
+    if not own:
+        return path.open("wb")
+    return os.fdopen(os.dup(int(own["number"] or {"out": 1, "err": 2}[own["name"]])), "wb")
 
 
 def _partial(path: Path) -> Path:

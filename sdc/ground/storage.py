@@ -34,7 +34,7 @@ _OF_THE_DISK = {*_NO_ROOM, errno.EIO, errno.ESTALE}
 _REFUSED = {errno.EACCES, errno.EPERM, errno.EROFS}
 _TORCH_GAVE_UP = "PytorchStreamWriter failed writing"
 """Torch keeps to itself why it could not write a file."""
-_PARTIAL = re.compile(r"\.(.+)\.[0-9a-z_]{8}\.partial")
+_HALF = re.compile(r"\.(.+)\.[0-9a-z_]{8}\.partial|\.work\.(.+)\.[0-9a-f]{8}")
 _OURS_PASSING = ("tmp", "sdc-", ".sdc-")
 """How the names of our passing files begin."""
 
@@ -137,20 +137,26 @@ def _said(failure: _Failure, places: tuple[Place, ...]) -> str:
     if path is None:
         return _words(failure, None, _ANY) if number in _OF_THE_DISK else ""
     path = _shown(path)
-    around = sorted(_around(path, places), key=lambda place: -len(place.path.parts))
+    around = sorted(_around(path, places), key=lambda place: -len(place.path.absolute().parts))
     if number not in _OF_THE_DISK and (not around or around[0].ours):
         return ""
-    elsewhere = next((place.elsewhere for place in around if place.elsewhere), _ANY)
+    below = (place for place in _chosen.get()() if _is_in(place.path, path))  # a folder on the way to a place
+    elsewhere = next((place.elsewhere for place in chain(around, below) if place.elsewhere), _ANY)
     return _words(failure, path, elsewhere)
 
 
 def _around(path: Path, places: tuple[Place, ...]) -> Iterator[Place]:
     """The places that a path lies in, or is."""
-    spelled = {Path(os.path.abspath(path)), Path(os.path.realpath(path))}  # noqa: PTH100 - pathlib's may raise
     for place in chain(places, _chosen.get()(), _of_the_environment(), _of_ours(), _passing(path)):
-        alike = {Path(os.path.abspath(place.path)), Path(os.path.realpath(place.path))}  # noqa: PTH100
-        if any(one == top or top in one.parents for one in spelled for top in alike):
+        if _is_in(path, place.path):
             yield place
+
+
+def _is_in(path: Path, top: Path) -> bool:
+    """Whether a path is another or lies in it, by its own name or by where links lead."""
+    spelled = {Path(os.path.abspath(path)), Path(os.path.realpath(path))}  # noqa: PTH100 - pathlib's may raise
+    alike = {Path(os.path.abspath(top)), Path(os.path.realpath(top))}  # noqa: PTH100
+    return any(one == other or other in one.parents for one in spelled for other in alike)
 
 
 def _of_the_environment() -> Iterator[Place]:
@@ -210,7 +216,7 @@ def _done_to(path: Path | None, failure: _Failure) -> tuple[str, str]:
 
 
 def _shown(path: Path) -> Path:
-    """The path that people know: of a file that is to take another's place that one, of a lock its folder."""
-    if half := _PARTIAL.fullmatch(path.name):
-        return path.with_name(half[1])
+    """The path that people know: of what is to take another's place that one, of a lock its folder."""
+    if half := _HALF.fullmatch(path.name):
+        return path.with_name(half[1] or half[2])
     return path.parent if path.suffix == ".lock" and not os.path.lexists(path) else path

@@ -35,6 +35,8 @@ _CONFIG = {
     "core.symlinks": "false",
     "core.attributesFile": os.devnull,
     "submodule.recurse": "false",
+    "diff.orderFile": os.devnull,
+    "diff.relative": "false",
     "advice.detachedHead": "false",
     "gc.auto": "0",
     "maintenance.auto": "false",

@@ -15,7 +15,7 @@ import pytest
 from sdc.cli import patches
 from sdc.ground import paths, storage
 from sdc.ground.errors import FatalError
-from sdc.ground.files import made, making, replacing, rewrite, sweep
+from sdc.ground.files import made, making, replacing, rewrite, sweep, write_text
 from tests import rights
 from tests.conftest import Sdc
 
@@ -82,6 +82,7 @@ def test_a_disk_that_fails_is_no_bug_wherever(name: str, path: object, failing: 
         (("--out", "there"), "there/results.md", "--out PATH"),
         (("--html", "page.html"), "page.html", "--html FILE"),
         (("--report", "proof.md"), ".proof.md.0123abcd.partial", "--report FILE"),
+        (("--out", "set.pt"), ".work.set.pt.0123abcd", "--out PATH"),
         (("--set", "init_from=images"), "images/train/cat/1.png", "another path in the command"),
         (("set.pt",), "set.pt", "another path in the command"),
     ],
@@ -97,6 +98,7 @@ def test_the_way_out_is_the_option_that_named_the_place(words: tuple[str, ...], 
     assert str(found).endswith(f": {way}")
     assert str(full.value).endswith(f"or write elsewhere: {way}")
     assert ".partial" not in str(found)
+    assert ".work" not in str(found)
 
 
 def test_what_a_library_makes_of_an_error_is_told_all_the_same(tmp_path: Path) -> None:
@@ -225,3 +227,72 @@ def test_without_a_folder_for_passing_files(tmp_path: Path, monkeypatch: pytest.
     )
     assert done.returncode == 1, done.stderr
     assert "TMPDIR=DIR" in done.stderr
+
+
+def test_what_is_no_file_is_told_the_report_and_stays(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    with subprocess.Popen(["cat", tmp_path / "pipe"], stdout=subprocess.PIPE, text=True) as reader:
+        write_text(tmp_path / "pipe", "all of it")
+        assert reader.communicate(timeout=20)[0] == "all of it"
+    assert [path.is_fifo() for path in tmp_path.iterdir()] == [True]
+
+    for end in (">", ">>", "| cat >"):
+        code = (
+            "from pathlib import Path; from sdc.ground.files import write_text as w; w(Path('/dev/stdout'), 'report ')"
+        )
+        words = ["sh", "-c", f'{{ "$0" -c "{code}"; echo after; }} {end} out', sys.executable]
+        (tmp_path / "out").write_text("")
+        subprocess.run(words, check=True, cwd=tmp_path, env=os.environ | {"PYTHONPATH": str(paths.ROOT)})
+        assert (tmp_path / "out").read_text().split() == ["report", "after"]
+    assert Path("/dev/stdout").is_symlink()
+    with pytest.raises(FatalError, match="no space left on the disk while writing /dev/full"):
+        write_text(Path("/dev/full"), "more")
+    assert Path("/dev/full").is_char_device()
+
+
+def test_a_folder_on_the_way_to_what_was_named_is_named_likewise(tmp_path: Path, sdc: Sdc) -> None:
+    (tmp_path / "file").write_text("mine")
+    outcome = sdc("verify", "dm", "--report", tmp_path / "file" / "proof.md")
+    assert outcome.code == 1
+    assert outcome.err.endswith(f"{tmp_path}/file is a file\nName another place: --report FILE\n")
+
+
+@pytest.mark.parametrize("library", ["pyarrow", "safetensors", "torch"])
+def test_where_nothing_can_be_made_the_library_is_not_asked(library: str) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet
+    import torch
+    from safetensors.torch import save_file
+
+    deeds = {
+        "pyarrow": lambda path: pyarrow.parquet.write_table(pa.table({"a": [1]}), path),
+        "safetensors": lambda path: save_file({"a": torch.ones(1)}, path),
+        "torch": lambda path: torch.save(torch.ones(1), path),
+    }
+    with pytest.raises(FatalError, match=r"^/proc/set cannot be "), replacing(Path("/proc/set")) as partial:
+        deeds[library](partial)
+
+
+@pytest.mark.parametrize(
+    "command",
+    [("theory", "figures"), ("difficulty", "--dataset", "digits", "--split", "easiest")],
+    ids=["figures", "a part"],
+)
+def test_long_work_does_not_begin_where_its_outcome_cannot_go(
+    command: tuple[str, ...], sdc: Sdc, tmp_path: Path
+) -> None:
+    (tmp_path / "file").write_text("mine")
+    outcome = sdc(*command, "--out", tmp_path / "file" / "there")
+    assert outcome.code == 1
+    assert outcome.err.endswith("Name another place: --out PATH\n")
+    assert not [line for line in outcome.err.splitlines() if "training" in line or "simulating" in line]
+
+
+@pytest.mark.parametrize("command", [("theory", "figures"), ("report",)])
+def test_where_a_command_writes_unless_told_is_told_by_its_option(command: tuple[str, ...]) -> None:
+    from sdc.cli import chosen
+
+    place = Path("theory" if command[0] == "theory" else "runs/report")
+    with storage.chosen(lambda: chosen.places(list(command))), pytest.raises(FatalError) as told, storage.at(place):
+        raise of("EROFS", place)
+    assert str(told.value).endswith("\nName another place: --out PATH")

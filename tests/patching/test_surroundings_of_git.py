@@ -243,6 +243,16 @@ def test_another_hash_or_form_of_refs_that_the_user_prefers_changes_nothing(
     assert (sdc("apply", "fake").code, applied()) == (0, True)
 
 
+def test_how_the_user_has_git_show_changes_counts_the_same_lines(sdc: Sdc, fake_upstream: fake.Fake) -> None:
+    assert sdc("apply", "fake").code == 0
+    before = sdc("verify", "fake", "--json").json
+    with fake_upstream.git_config.open("a") as more:
+        more.write("[diff]\n\torderFile = /nowhere\n\trelative = true\n\tnoprefix = true\n[color]\n\tui = always\n")
+    after = sdc("verify", "fake", "--json")
+
+    assert (after.code, after.json) == (0, before)
+
+
 def test_a_mirror_over_plain_http_works_with_one_line_of_warning(sdc: Sdc, fake_upstream: fake.Fake) -> None:
     with servers.serving(servers.git(fake_upstream)) as server:
         servers.lead(fake_upstream, server.url)

@@ -20,7 +20,7 @@ from sdc.data.sets import Dataset, Split, by_class, drawn
 from sdc.evaluation import shown
 from sdc.evaluation.shown import Shown
 from sdc.ground.errors import FatalError
-from sdc.ground.files import making
+from sdc.ground.files import making, writable
 from sdc.ground.watch import Watch
 
 Which = Literal["easiest", "hardest", "random"]
@@ -94,6 +94,7 @@ def split(request: Request, which: Which, fraction: float, out: Path, watch: Wat
     """
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise FatalError(f"{out} is there already, and not empty. Name another folder, or take it away: rm -r {out}")
+    writable(out.absolute().parent, out)
     if which == "random":
         panel = Panel(request, watch)
         data, gradn, networks, places = panel.data(), None, "", panel.places()

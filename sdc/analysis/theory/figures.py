@@ -19,7 +19,7 @@ from sdc.analysis.theory.margins import Keep
 from sdc.analysis.theory.sweeps import Beside, Curve, Grid, Map, Sweep, sweep
 from sdc.ground import drawing
 from sdc.ground.drawing import PLAIN, Drawn
-from sdc.ground.files import replacing, write_text
+from sdc.ground.files import replacing, writable, write_text
 from sdc.ground.watch import Watch
 
 EASY, HARD = "#0072b2", "#d55e00"
@@ -46,6 +46,7 @@ class Table:
 
 def make(grid: Grid, out: Path, workers: int, watch: Watch) -> list[Path]:
     """Compute a grid, draw it, and write pictures, numbers and captions into `out`; return the files."""
+    writable(out)  # or minutes of computing are for nothing
     found = sweep(grid, workers, watch)
     drawn = list(figures(found))
     files = []
