@@ -45,7 +45,7 @@ def differences(adapter: Adapter, folder: Path, script: Path) -> Iterator[str]:
             actual = clones.hash_of(folder / name)
             found += [] if actual == blob else [f"{name} ({_how(folder / name, blob)})"]
     if found:
-        yield f"{folder} is in no repository, and not all of it is the pin's: {_few(found)}"
+        yield f"no repository holds {folder}, and not all of it is the pin's: {_few(found)}"
 
 
 def _how(path: Path, blob: str) -> str:
