@@ -202,6 +202,8 @@ def test_the_configuration_of_a_users_own_folder_runs_nothing(
     assert sdc("apply", "fake", "--to", own).code == 0
     assert sdc("verify", "fake", "--to", own).code == 0
     assert sdc("revert", "fake", "--to", own).code == 0
+    with (own / "train" / "distil.py").open("ab") as script:
+        script.write(b"# mine\r\n")  # what is not the pin's is looked for in the commit
     (own / ".git" / "objects" / lost[:2] / lost[2:]).unlink()  # git would ask the remote for it
     assert sdc("apply", "fake", "--to", own).code == 1
     assert not sprung.exists()

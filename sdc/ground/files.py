@@ -36,14 +36,15 @@ def made(folder: Path) -> Path:
 
 
 def writable(folder: Path, file: Path | None = None) -> None:
-    """Make a folder, and raise FatalError unless files can be made in it: before work whose outcome will go there.
+    """Raise FatalError unless a folder is there, or can be made, and files in it: before work whose outcome goes there.
 
-    The error names the folder, or the `file` that is to come there.
+    Nothing is left of the trial. The error names the folder, or the `file` that is to come there.
     """
     if file and _is_stream(file):
         return
     named = file or folder
     with storage.at(named):
+        new = [each for each in (folder, *folder.parents) if not each.exists()]
         made(folder)
         try:
             with _beside(folder / "any"):
@@ -51,6 +52,10 @@ def writable(folder: Path, file: Path | None = None) -> None:
         except OSError as error:
             error.filename = str(named)
             raise
+        finally:
+            for each in new:
+                with contextlib.suppress(OSError):  # somebody else has put something there meanwhile
+                    each.rmdir()
 
 
 @contextlib.contextmanager

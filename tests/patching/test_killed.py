@@ -150,7 +150,14 @@ def started(server: Server) -> subprocess.Popen[str]:
     """`sdc apply dm`, in the middle of asking the server."""
     seen = len(server.seen)
     command = [sys.executable, "-m", "sdc", "apply", "dm", "--json"]
-    process = subprocess.Popen(command, cwd=paths.ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        command,
+        cwd=paths.ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL),  # which is ignored below nohup
+    )
     assert within(30, lambda: len(server.seen) > seen), process.communicate()
     assert servers.gits(server.port)
     return process
