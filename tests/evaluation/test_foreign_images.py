@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import torch
 from torch import Tensor
 
 from sdc.data import store
+from sdc.data.sets import Dataset
 from sdc.evaluation import foreign
 from sdc.evaluation.foreign import Found, Stated
 from sdc.evaluation.view import resized
@@ -36,8 +38,13 @@ def save(folder: Path, images: Tensor, step: str = "1") -> Path:
     return folder / f"images_{step}.pt"
 
 
+@functools.cache  # the same images, whose transform, once fitted, is known
+def digits() -> Dataset:
+    return store.load("digits", None)
+
+
 def read(path: Path, **stated: Any) -> Found:
-    (found,) = foreign.load(path, store.load("digits", None), "digits", Stated(**stated))
+    (found,) = foreign.load(path, digits(), "digits", Stated(**stated))
     return found
 
 
@@ -177,11 +184,10 @@ def test_a_copy_of_one_step_tells_it_of_all_steps(name: str, tmp_path: Path) -> 
 
 
 def test_pixels_of_a_whitened_set_are_whitened_as_the_test_images_are(tmp_path: Path) -> None:
-    digits = store.load("digits", None)
-    flat = (resized(digits.train.images, 1, 32).float() / 255).flatten(1).double()
+    flat = (resized(digits().train.images, 1, 32).float() / 255).flatten(1).double()
     values, vectors = torch.linalg.eigh((flat - flat.mean(0)).T @ (flat - flat.mean(0)) / (len(flat) - 1))
     matrix = vectors @ torch.diag((values.clamp_min(0) + 0.1).rsqrt()) @ vectors.T
-    shown = resized(digits.test.images[:10], 1, 32)
+    shown = resized(digits().test.images[:10], 1, 32)
     expected = ((shown.double() / 255).flatten(1) - flat.mean(0)) @ matrix
     found = read(save(tmp_path, shown), zca=True)
     torch.testing.assert_close(found.made.images.flatten(1).double(), expected, atol=2e-3, rtol=0)
