@@ -32,7 +32,7 @@ from networks import network
 
 def main():
     parser = argparse.ArgumentParser()
-    parser.add_argument('--dataset', type=str, default='CIFAR10', help='dataset')
+    parser.add_argument('--dataset', type=str, default='CIFAR10', help='name of the images')
     parser.add_argument('--model', type=str, default='ConvNetW32')
     parser.add_argument('--ipc', type=int, default=50)
     parser.add_argument('--Iteration', type=int, default=20000)
