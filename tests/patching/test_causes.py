@@ -49,7 +49,7 @@ SAID = {
     "error: cannot fork() for fetch-pack: Resource temporarily unavailable": "limit",
     "fatal: detected dubious ownership in repository at '/mirrors/x.git'": "owner",
     "fatal: bogus count in GIT_CONFIG_COUNT": "configuration",
-    "fatal: unable to access '/root/.gitconfig': Permission denied": "unreadable",
+    "fatal: unable to access '/home/someone/.gitconfig': Permission denied": "unreadable",
     "git: 'remote-https' is not a git command. See 'git --help'.": "git",
     "fatal: transport 'https' not allowed": "protocol",
     "fatal: remote error: upload-pack: not our ref 53f63a67": "commit",
