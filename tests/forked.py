@@ -7,6 +7,7 @@ import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 
+from tests.conftest import Sdc
 from tests.fake import Fake
 
 CHANGE = {"train/distil.py": ("momentum=0.5", "momentum=0.25")}
@@ -20,6 +21,13 @@ def fork(made: Fake, folder: Path, change: Mapping[str, tuple[str, str]] = CHANG
     for name, (old, new) in change.items():
         edit(folder / name, old, new)
     commit(folder)
+    return folder
+
+
+def patched(made: Fake, sdc: Sdc, folder: Path) -> Path:
+    """The same, with the patch, which is not committed."""
+    fork(made, folder)
+    assert sdc("apply", "fake", "--to", folder).code == 0
     return folder
 
 

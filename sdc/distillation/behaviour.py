@@ -24,7 +24,7 @@ from sdc.ground.errors import FatalError
 from sdc.ground.hardware import Device
 from sdc.ground.watch import Watch
 from sdc.launcher.job import Job
-from sdc.patching import clones, fork
+from sdc.patching import clones, fetching, fork
 from sdc.patching.proof import OURS, Claim, Proof
 from sdc.plan import needs
 from sdc.plan.request import Plan, Request, plan
@@ -201,7 +201,7 @@ def copy_untouched(tree: Tree, adapter: Adapter, target: Path) -> None:
     for file in sorted(tree.path.rglob("*")):
         name = file.relative_to(tree.path)
         hidden = any(part.startswith(".") for part in name.parts)
-        if hidden or not file.is_file() or not clones.selected(name.as_posix(), adapter.upstream.files):
+        if hidden or not file.is_file() or not fetching.selected(name.as_posix(), adapter.upstream.files):
             continue
         (target / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(file, target / name)

@@ -150,7 +150,8 @@ def sweep(folder: Path) -> None:
     with contextlib.suppress(OSError):
         for left in [Path(entry.path) for entry in os.scandir(folder) if _REWRITTEN.fullmatch(entry.name)]:
             with left.open("rb") as file:
-                if _hold(file, wait=False) or time.time() - left.stat().st_mtime > _OLD:
+                mine = hold(file)
+                if mine or (mine is None and time.time() - left.stat().st_mtime > _OLD):
                     left.unlink()
 
 
@@ -160,7 +161,7 @@ def _beside(path: Path) -> Iterator[tuple[Path, IO[bytes]]]:
     while True:
         partial = _partial(path)
         with partial.open("xb") as file:
-            _hold(file, wait=True)
+            hold(file, wait=True)
             if not partial.exists():  # swept before it was held
                 continue
             try:
@@ -170,14 +171,16 @@ def _beside(path: Path) -> Iterator[tuple[Path, IO[bytes]]]:
             return
 
 
-def _hold(file: IO[bytes], *, wait: bool) -> bool:
-    """Hold a file until it is closed; False where another process does, or files cannot be locked."""
+def hold(file: IO[bytes], *, wait: bool = False) -> bool | None:
+    """Hold a file until it is closed, or this process ends: whether that went; None where files cannot be locked."""
     import fcntl  # which Windows lacks, and the command line says so
 
     try:
         fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-    except OSError:
+    except BlockingIOError:
         return False
+    except OSError:
+        return None
     return True
 
 

@@ -10,8 +10,7 @@ from sdc.ground import paths
 from sdc.ground.errors import FatalError
 from sdc.ground.files import rewrite, sha256, sweep
 from sdc.patching import additive, shipped, vendor
-from sdc.patching.clones import State, Status, clone_path, locked, script_path, status, usable
-from sdc.patching.fetching import clone
+from sdc.patching.clones import State, Status, locked, present_and_locked, script_path, status, usable
 from sdc.patching.git import Clone, blob_hash
 from sdc.patching.proof import Proof, breaches
 
@@ -43,10 +42,7 @@ def apply(adapter: Adapter, *, vendored: bool = False) -> Change:
     if before.state == "patched" and (before.vendored or not vendored):
         return Change(adapter.method, "patched", "patched", "", before.vendored)
     with locked(adapter):
-        before = usable(adapter)
-        if before.state == "absent":
-            clone(adapter.upstream.url, adapter.upstream.commit, adapter.upstream.files, clone_path(adapter))
-            usable(adapter)
+        before = present_and_locked(adapter)
         if before.state != "patched":
             _change(adapter, patch, "patched")
         if vendored:

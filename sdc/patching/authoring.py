@@ -212,7 +212,7 @@ def _edited(tree: Path, upstream: Upstream, script: str) -> _Edited:
 def _others(tree: Path, upstream: Upstream, files: Mapping[str, str], script: str) -> Iterator[str]:
     """Files but the script that are not the pin's."""
     for name, blob in files.items():
-        if name != script and clones.selected(name, upstream.files) and clones.hash_of(tree / name) != blob:
+        if name != script and fetching.selected(name, upstream.files) and clones.hash_of(tree / name) != blob:
             yield name
     yield from (name for name in clones.strangers(tree, dict(files)))
 

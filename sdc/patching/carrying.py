@@ -115,7 +115,8 @@ def _into(text: bytes, added: Merged, known: Ours, script: Script | None, seen: 
     merged = None if added.conflicts else _more(text, added.text)
     if script is None or seen is None:
         return Carried(merged) if merged is not None else _by_hand(known.owned, known, {}, tuple(conflicts(added)))
-    if merged is not None and not list(_wrong(added.text, known)):
+    merge_wrong = () if merged is None else tuple(_wrong(added.text, known))
+    if merged is not None and not merge_wrong:
         return Carried(merged)
     found = {own: anchors.place(own, known, script, seen.statements) for own in seen.missing}
     lines = _placed(found)
@@ -123,7 +124,6 @@ def _into(text: bytes, added: Merged, known: Ours, script: Script | None, seen: 
     wrong = ["a line is not where it can be meant"] if outcome is None else list(_wrong(outcome, known))
     if lines is not None and not wrong:
         return Carried(lines, "syntax")
-    merge_wrong = () if merged is None else tuple(_wrong(added.text, known))
     reasons = tuple(conflicts(added)) or merge_wrong or tuple(wrong)
     return _by_hand(seen.missing, known, found, reasons)
 

@@ -17,8 +17,7 @@ from sdc.ground.errors import FatalError
 from sdc.ground.files import made
 from sdc.patching import vendor
 from sdc.patching.causes import broken_git
-from sdc.patching.fetching import clone, sweep_clones
-from sdc.patching.fetching import selected as selected  # with which others ask what a clone has
+from sdc.patching.fetching import clone, selected, sweep_clones
 from sdc.patching.git import Clone, GitError, blob_hash
 
 _OLD = "not the plugin's copy of this version. If it is an older copy, take it away, then: sdc apply METHOD --vendor"
@@ -103,9 +102,16 @@ def present(adapter: Adapter) -> None:
     if usable(adapter).state != "absent":
         return  # without a lock, which takes the right to write
     with locked(adapter):
-        if usable(adapter).state == "absent":
-            clone(adapter.upstream.url, adapter.upstream.commit, adapter.upstream.files, clone_path(adapter))
-            usable(adapter)
+        present_and_locked(adapter)
+
+
+def present_and_locked(adapter: Adapter) -> Status:
+    """The same within `locked`; the status before."""
+    before = usable(adapter)
+    if before.state == "absent":
+        clone(adapter.upstream.url, adapter.upstream.commit, adapter.upstream.files, clone_path(adapter))
+        usable(adapter)
+    return before
 
 
 def unchanged(adapter: Adapter) -> None:

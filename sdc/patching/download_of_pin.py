@@ -9,7 +9,7 @@ from pathlib import Path
 
 from sdc.adapters.base import Adapter
 from sdc.ground.errors import FatalError
-from sdc.patching import clash, clones, git, syntax
+from sdc.patching import clash, clones, fetching, git, syntax
 from sdc.patching.additive import with_line_feeds
 from sdc.patching.git import Clone
 from sdc.patching.syntax import UnreadableError
@@ -41,7 +41,7 @@ def differences(adapter: Adapter, folder: Path, script: Path) -> Iterator[str]:
         return
     found = []
     for name, blob in Clone(clones.clone_path(adapter)).tree().items():
-        if name != adapter.patch.script and clones.selected(name, adapter.upstream.files):
+        if name != adapter.patch.script and fetching.selected(name, adapter.upstream.files):
             actual = clones.hash_of(folder / name)
             found += [] if actual == blob else [f"{name} ({_how(folder / name, blob)})"]
     if found:

@@ -10,6 +10,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
 
+from sdc.ground.files import hold
+
 _SUFFIX = ".partial"
 _LOCK = "lock"
 _OLD = 24 * 3600.0
@@ -45,26 +47,13 @@ def _held(parent: Path, name: str) -> tuple[Path, IO[bytes]]:
             lock = (folder / _LOCK).open("ab")
         except FileNotFoundError:  # swept away before it was locked
             continue
-        if _locked(lock) is not False and (folder / _LOCK).exists():
+        if hold(lock) is not False and (folder / _LOCK).exists():
             return folder, lock
         lock.close()
 
 
 def _take_away(folder: Path) -> None:
     with (folder / _LOCK).open("ab") as lock:
-        mine = _locked(lock)
+        mine = hold(lock)
         if mine or (mine is None and time.time() - folder.stat().st_mtime > _OLD):
             shutil.rmtree(folder, ignore_errors=True)
-
-
-def _locked(file: IO[bytes]) -> bool | None:
-    """Lock a file until it is closed, or this process ends: whether that went; None where files cannot be locked."""
-    import fcntl  # which Windows lacks, and the command line says so
-
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    except OSError:
-        return None
-    return True

@@ -60,13 +60,14 @@ class _Script:
 def status(adapter: Adapter, folder: Path, script: str = "") -> Status:
     """Look at the method's script in a folder of the user's own; `script`: what it is called there, if renamed."""
     found = _look(adapter, folder, script)
+    problems = found.problems
     return Status(
         method=adapter.method,
-        state="drifted" if found.problems else found.look.state,
+        state="drifted" if problems else found.look.state,
         commit=adapter.upstream.commit,
         upstream=adapter.upstream.url,
         path=folder,
-        problems=found.problems,
+        problems=problems,
         vendored=vendor.state(found.path.parent) == "ours",
         edited=with_line_feeds(found.without) != found.known.pinned,
         by_hand=found.look.by_hand,
@@ -86,7 +87,7 @@ def apply(
         _refuse_uncommitted(found, uncommitted=uncommitted)
         content = additive.put_in(found.content, lines)
         diff = _shown(found.name, content, lines) if found.look.into.way == "syntax" else _body(found.name, lines, "+")
-        _write(found, content)
+        rewrite(found.path, content, found.content)
     if vendored:
         vendor.put(found.path.parent)
     there = vendor.state(found.path.parent) == "ours"
@@ -114,7 +115,7 @@ def revert(adapter: Adapter, folder: Path, *, uncommitted: bool = False, script:
         _refuse_uncommitted(found, uncommitted=uncommitted)
         for other in found.others:
             rewrite(other.path, other.without, other.content)
-        _write(found, additive.taken_out(found.content, lines))
+        rewrite(found.path, additive.taken_out(found.content, lines), found.content)
         diff = "\n".join([_body(each.name, each.lines, "-") for each in found.others] + [_body(found.name, lines, "-")])
     vendor.take(found.path.parent)
     there = vendor.state(found.path.parent) == "ours"
@@ -295,7 +296,3 @@ def _refuse_uncommitted(found: _Script, *, uncommitted: bool) -> None:
             f"{found.path} has changes that are not committed, so it is not touched. Commit them, or say that the "
             "script may be changed: --uncommitted"
         )
-
-
-def _write(found: _Script, content: bytes) -> None:
-    rewrite(found.path, content, found.content)

@@ -162,12 +162,17 @@ def blob_hash(content: bytes) -> str:
     return sha1(b"blob %d\0" % len(content) + content, usedforsecurity=False).hexdigest()
 
 
+def repository_of(file: Path) -> Clone | None:
+    """The repository that a file lies in; None: in none."""
+    return next((Clone(folder) for folder in file.parents if (folder / ".git").exists()), None)
+
+
 def committed(file: Path) -> bytes | None:
     """What the repository around `file` has of it in HEAD; None where there is none, or it cannot be told."""
-    top = next((folder for folder in file.parents if (folder / ".git").exists()), None)
-    if top is None:
+    around = repository_of(file)
+    if around is None:
         return None
-    around, name = Clone(top), file.relative_to(top).as_posix()
+    name = file.relative_to(around.path).as_posix()
     try:
         entry = around.git("ls-tree", "-z", "HEAD", "--", f":(literal){name}").removesuffix("\0")
         return around.blob(entry.split()[2]) if entry else None

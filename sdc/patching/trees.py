@@ -20,7 +20,7 @@ from sdc.ground.errors import FatalError
 from sdc.patching import arguments, clones, closure, fork, vendor
 from sdc.patching.additive import with_line_feeds
 from sdc.patching.apply import apply
-from sdc.patching.git import Clone, GitError, blob_hash
+from sdc.patching.git import GitError, blob_hash, repository_of
 
 _SHORT = 7
 """Digits of a hash that people are shown."""
@@ -207,10 +207,10 @@ def _sha256(content: bytes) -> str:
 
 def _committed(script: Path, folder: Path) -> tuple[str, dict[str, str]]:
     """The commit that holds a script, and the blobs that it has below a folder, by path; empty: no commit does."""
-    top = next((above for above in (folder, *folder.parents) if (above / ".git").exists()), None)
-    if top is None:
+    around = repository_of(folder / "any")
+    if around is None:
         return "", {}
-    around = Clone(top)
+    top = around.path
     try:
         commit, tree = around.head(), around.tree()
     except GitError:  # no commit yet, or a repository that is none

@@ -17,7 +17,7 @@ from sdc.bench import conduct
 from tests import fake
 from tests.benches import in_this_process
 from tests.conftest import Outcome, Sdc
-from tests.forked import edit, everything, fork, git
+from tests.forked import edit, everything, fork, git, patched
 
 SPEC = """\
 methods = ["fake", "other"]
@@ -38,9 +38,7 @@ Bench = Callable[..., Outcome]
 
 @pytest.fixture
 def own(fake_upstream: fake.Fake, sdc: Sdc, tmp_path: Path) -> Path:
-    folder = fork(fake_upstream, tmp_path / "own")
-    assert sdc("apply", "fake", "--to", folder).code == 0
-    return folder
+    return patched(fake_upstream, sdc, tmp_path / "own")
 
 
 @pytest.fixture

@@ -28,7 +28,7 @@ from sdc.plan.request import Request, plan
 from tests import fake
 from tests.conftest import Outcome, Sdc
 from tests.distillation.test_resume import start, steps, wait
-from tests.forked import CHANGE, commit, edit, everything, fork, git
+from tests.forked import CHANGE, commit, edit, everything, fork, git, patched
 
 BRIEF = ("--set", "limit_per_class=3", "--set", "steps=4", "--set", "networks=1", "--set", "epochs=1")
 Run = Callable[..., Outcome]
@@ -37,9 +37,7 @@ Run = Callable[..., Outcome]
 @pytest.fixture
 def own(fake_upstream: fake.Fake, sdc: Sdc, tmp_path: Path) -> Path:
     """A patched fork whose script has a change of its own; the patch is not committed."""
-    folder = fork(fake_upstream, tmp_path / "own")
-    assert sdc("apply", "fake", "--to", folder).code == 0
-    return folder
+    return patched(fake_upstream, sdc, tmp_path / "own")
 
 
 @pytest.fixture

@@ -5,11 +5,8 @@ from __future__ import annotations
 import csv
 import io
 import json
-import resource
 import shlex
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +26,7 @@ from sdc.evaluation.distilled import DistilledSet, load
 from sdc.evaluation.protocol import UNIFORM, Protocol, override
 from sdc.evaluation.view import View, Whitening, normalised
 from tests.conftest import Outcome, Sdc
+from tests.rights import files_of_at_most
 
 BRIEF = override(UNIFORM, {"epochs": 20, "augment": "", "networks": 2})
 CIFAR = ((0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010))
@@ -307,17 +305,6 @@ def test_nothing_is_written_over(to: str, export: Any, tmp_path: Path) -> None:
     assert place.read_text() == "mine"
     assert export(colour_and_hard(), to).code == 0
     assert export(colour_and_hard(), to).code == 1
-
-
-@contextmanager
-def files_of_at_most(size: int) -> Iterator[None]:
-    """Every file that grows beyond `size` bytes fails to be written."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 @pytest.mark.parametrize("to", ["parquet", "folder", "pt"])

@@ -5,20 +5,17 @@ from __future__ import annotations
 import ast
 import dataclasses
 import hashlib
-import importlib.util
-import tomllib
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from sdc.adapters import recipes
-from sdc.adapters.base import Adapter
 from sdc.adapters.registry import ADAPTERS
 from sdc.ground import paths
 from sdc.patching.git import blob_hash
 from tests import fake
 from tests.conftest import Outcome, Sdc
+from tests.drafted import loaded
 
 NEW = ("--upstream", fake.URL, "--script", "train/distil.py")
 CRLF = fake.SCRIPT.replace("\n", "\r\n").encode()
@@ -51,19 +48,6 @@ def script() -> Path:
 
 def written(checkout: Path) -> list[str]:
     return sorted(path.relative_to(checkout).as_posix() for path in checkout.rglob("*mine*"))
-
-
-def loaded(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> Adapter:
-    """The adapter that was written, its recipes read from beside it."""
-    file = checkout / "adapters" / "recipes" / "mine.toml"
-    monkeypatch.setattr(recipes, "load", lambda _: tomllib.loads(file.read_text()))
-    spec = importlib.util.spec_from_file_location("mine", checkout / "adapters" / "mine.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    found: Adapter = module.ADAPTER
-    return found
 
 
 def test_edits_become_patch_adapter_and_recipes(

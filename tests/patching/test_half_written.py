@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import itertools
 import os
-import resource
 import signal
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +16,7 @@ from sdc import cli
 from sdc.ground import paths
 from tests import fake, rights
 from tests.conftest import Sdc
+from tests.rights import files_of_at_most
 
 LF = fake.SCRIPT.encode()
 CRLF = LF.replace(b"\n", b"\r\n")
@@ -79,17 +78,6 @@ def assert_it_is_done_by_the_same_command(deed: Sequence[str], sdc: Sdc) -> None
     wanted = max(wholes(deed), key=len) if deed[0] == "apply" else min(wholes(deed), key=len)
     assert script(deed).read_bytes() == wanted
     assert script(deed).with_name("sdc.py").exists() == ("--vendor" in deed)
-
-
-@contextmanager
-def files_of_at_most(size: int) -> Iterator[None]:
-    """Every file that grows beyond `size` bytes fails to be written."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 @pytest.mark.parametrize("size", [0, 700, 1600])

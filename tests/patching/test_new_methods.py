@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 import sys
-import tomllib
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from sdc.adapters import recipes
 from sdc.adapters.base import Adapter, Job, Need, Slot
 from sdc.adapters.registry import ADAPTERS
 from sdc.ground import paths
@@ -21,6 +18,7 @@ from sdc.patching import arguments, dependencies, scaffold
 from sdc.plan.settings import COMMON, resolve
 from tests import fake
 from tests.conftest import Outcome, Sdc
+from tests.drafted import loaded
 
 URL = "https://upstream.invalid/owner/published"
 SCRIPT = """\
@@ -150,18 +148,6 @@ def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         (site / name / "__init__.py").touch()
     monkeypatch.syspath_prepend(str(site))
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(site), str(paths.ROOT)]))
-
-
-def loaded(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> Adapter:
-    file = checkout / "adapters" / "recipes" / "mine.toml"
-    monkeypatch.setattr(recipes, "load", lambda _: tomllib.loads(file.read_text()))
-    spec = importlib.util.spec_from_file_location("mine", checkout / "adapters" / "mine.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    found: Adapter = module.ADAPTER
-    return found
 
 
 def job(adapter: Adapter, recipe: str) -> Job:
